@@ -1,0 +1,68 @@
+// Package message holds one message as every source delivers it and as a record keeps it.
+package message
+
+import "time"
+
+// Message is one event or message, with body, application properties and system properties, whatever
+// service it came from. A receiver fills it; nobody changes it afterwards, so that slices and maps may
+// be shared. The zero value is an empty message.
+//
+// Values typed any hold the Go form of an AMQP 1.0 scalar: nil, bool, int8, int16, int32, int64, uint8,
+// uint16, uint32, uint64, float32, float64, string, []byte, time.Time, [UUID]; inside a body value also
+// []any, map[string]any, map[any]any and slices of one scalar type (AMQP arrays).
+type Message struct {
+	Body Body
+
+	// Properties are the application properties; nil when there are none.
+	Properties map[string]any
+
+	// SequenceNumber counts from 0 within a partition of an Event Hub.
+	SequenceNumber int64
+	// Offset is opaque: Event Hubs promises nothing about its form.
+	Offset string
+	// EnqueuedTime is when the service accepted the message, in UTC, to the millisecond.
+	EnqueuedTime time.Time
+	// Partition is the partition's id, "" where the service has none.
+	Partition string
+	// PartitionKey is nil when the sender gave none.
+	PartitionKey *string
+
+	// The properties section (AMQP 1.0 part 3, 3.2.4). ID and CorrelationID are nil, string, uint64,
+	// UUID or []byte.
+	ID                 any
+	CorrelationID      any
+	ContentType        *string
+	ContentEncoding    *string
+	Subject            *string
+	To                 *string
+	ReplyTo            *string
+	GroupID            *string
+	ReplyToGroupID     *string
+	GroupSequence      *uint32
+	UserID             []byte
+	CreationTime       *time.Time
+	AbsoluteExpiryTime *time.Time
+
+	// Annotations are the message annotations that have no field above; nil when there are none.
+	Annotations map[string]any
+}
+
+// Kind is which of the three AMQP body kinds a message has.
+type Kind uint8
+
+const (
+	Data     Kind = iota // any number of data sections: opaque bytes
+	Value                // one amqp-value section
+	Sequence             // amqp-sequence sections
+)
+
+// Body is a message's body (AMQP 1.0 part 3, 3.2.6 to 3.2.8): the field that Kind names is set.
+type Body struct {
+	Kind     Kind
+	Data     [][]byte
+	Value    any
+	Sequence [][]any
+}
+
+// UUID is an AMQP uuid in network byte order.
+type UUID [16]byte
