@@ -1,0 +1,246 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+)
+
+// developmentStorage is what UseDevelopmentStorage=true stands for: the account that every storage
+// emulator has, with its published key, on the default port.
+// https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string
+const developmentStorage = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;" +
+	"AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;" +
+	"BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;"
+
+// writerKey is the metadata key that says which Create stored a blob, as a random text.
+const writerKey = "writer"
+
+// openTimeout bounds how long OpenAzure waits for storage that does not answer.
+const openTimeout = 30 * time.Second
+
+const contentType = "text/plain; charset=utf-8"
+
+// Azure keeps blobs in a container of Azure Blob Storage, as block blobs of one Put each.
+type Azure struct {
+	container *container.Client
+}
+
+// OpenAzure opens a container of a storage account; ErrNoContainer says that there is none. It needs
+// the right to read blobs, and to create containers only if it does.
+func OpenAzure(ctx context.Context, o Options) (*Azure, error) {
+	client, err := newClient(o)
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout) // an account's misspelt name looks like an outage
+	defer cancel()
+	s := &Azure{container: client}
+	err = s.checkContainer(ctx)
+	if errors.Is(err, ErrNoContainer) && o.Create {
+		try := newAttempts(ctx, 0)
+		_, err = client.Create(try.ctx, nil)
+		if bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
+			err = nil // another process created it meanwhile
+		}
+		err = try.explain(err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open container %q: %w", o.Container, err)
+	}
+	return s, nil
+}
+
+func newClient(o Options) (*container.Client, error) {
+	if o.Container == "" {
+		return nil, errors.New("the container has no name: set PERSISTOR_CONTAINER_NAME")
+	}
+	if scheme, _, ok := strings.Cut(o.Location, "://"); ok && (scheme == "https" || scheme == "http") {
+		service, err := url.Parse(o.Location)
+		if err != nil {
+			return nil, errors.New("the blob service URI is not a URL") // err would quote it, SAS and all
+		}
+		uri := service.JoinPath(o.Container).String()
+		switch {
+		case o.Credential != nil:
+			return container.NewClient(uri, o.Credential, nil)
+		case service.Query().Has("sig"):
+			return container.NewClientWithNoCredential(uri, nil)
+		}
+		return nil, errors.New("a blob service URI needs a credential, or a SAS in its query")
+	}
+	connection := strings.Trim(strings.TrimSpace(o.Location), ";")
+	if strings.EqualFold(connection, "UseDevelopmentStorage=true") {
+		connection = developmentStorage
+	}
+	return container.NewClientFromConnectionString(connection, o.Container, nil)
+}
+
+// checkContainer asks for a blob that no one stores, since reading a blob is a right that every user
+// of this package has, and reading a container's properties is one that no service SAS can give.
+func (s *Azure) checkContainer(ctx context.Context) error {
+	_, err := s.metadata(ctx, ".persistor")
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Container returns the client of the container, for what else wants to keep blobs in it.
+func (s *Azure) Container() *container.Client { return s.container }
+
+// Create implements [Store].
+//
+// When a Put went unanswered it may have been stored all the same, and the retry of it then meets its
+// own blob. So every Create marks its blob with a random text, and reads it where it can't know:
+// what carries our mark is ours. A part of the time that ctx leaves is kept back for that.
+func (s *Azure) Create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
+	if err := check(name, body, metadata); err != nil {
+		return nil, fmt.Errorf("create blob: %w", err)
+	}
+	mark := rand.Text()
+	err := s.put(ctx, name, body, metadata, mark)
+	taken := bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet,
+		bloberror.BlobImmutableDueToPolicy, bloberror.UnauthorizedBlobOverwrite)
+	if taken || err != nil && !answered(err) {
+		there, readErr := s.metadata(ctx, name)
+		switch {
+		case readErr == nil && there[writerKey] == mark:
+			return nil, nil
+		case readErr == nil:
+			delete(there, writerKey)
+			return there, fmt.Errorf("create blob %q: %w", name, ErrExists)
+		case taken:
+			err = fmt.Errorf("its name is taken, and reading by whom failed: %w", readErr)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create blob %q of %d bytes: %w", name, len(body), err)
+	}
+	return nil, nil
+}
+
+// put stores a blob by one Put, tried as often as the time allows.
+func (s *Azure) put(ctx context.Context, name string, body []byte, metadata map[string]string, mark string) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		reserve := min(time.Until(deadline)/5, 5*time.Second)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-reserve))
+		defer cancel()
+	}
+	headers := map[string]*string{writerKey: &mark}
+	for key, value := range metadata {
+		headers[key] = &value
+	}
+	text, anyETag := contentType, azcore.ETagAny
+	try := newAttempts(ctx, len(body))
+	_, err := s.container.NewBlockBlobClient(name).Upload(try.ctx, streaming.NopCloser(bytes.NewReader(body)),
+		&blockblob.UploadOptions{
+			Metadata:         headers,
+			HTTPHeaders:      &blob.HTTPHeaders{BlobContentType: &text},
+			AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfNoneMatch: &anyETag}},
+		})
+	return try.explain(err)
+}
+
+// Metadata implements [Store].
+func (s *Azure) Metadata(ctx context.Context, name string) (map[string]string, error) {
+	err := CheckName(name)
+	var there map[string]string
+	if err == nil {
+		there, err = s.metadata(ctx, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read metadata of blob %q: %w", name, err)
+	}
+	delete(there, writerKey)
+	return there, nil
+}
+
+// metadata returns a blob's metadata with the writer's mark.
+func (s *Azure) metadata(ctx context.Context, name string) (map[string]string, error) {
+	try := newAttempts(ctx, 0)
+	properties, err := s.container.NewBlobClient(name).GetProperties(try.ctx, nil)
+	if err != nil {
+		return nil, try.explain(err)
+	}
+	return lowered(properties.Metadata), nil
+}
+
+// lowered gives metadata their keys back: on their way as headers they lost their case.
+func lowered(headers map[string]*string) map[string]string {
+	metadata := make(map[string]string, len(headers))
+	for key, value := range headers {
+		if value != nil {
+			metadata[strings.ToLower(key)] = *value
+		}
+	}
+	return metadata
+}
+
+// Open implements [Store]. A download that breaks off goes on from where it was.
+func (s *Azure) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if err := CheckName(name); err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	try := newAttempts(ctx, MaxBody)
+	response, err := s.container.NewBlobClient(name).DownloadStream(try.ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open blob %q: %w", name, try.explain(err))
+	}
+	return &download{name: name, try: try, ReadCloser: response.NewRetryReader(try.ctx, nil)}, nil
+}
+
+// download keeps the rules for errors while a blob is read.
+type download struct {
+	io.ReadCloser
+	name string
+	try  *attempts
+}
+
+func (d *download) Read(p []byte) (int, error) {
+	n, err := d.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("read blob %q: %w", d.name, d.try.explain(err))
+	}
+	return n, err
+}
+
+// List implements [Store]. It holds one page of the service's, at most 5,000 blobs.
+func (s *Azure) List(ctx context.Context, prefix string) iter.Seq2[Blob, error] {
+	return func(yield func(Blob, error) bool) {
+		pages := s.container.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{
+			Prefix:  &prefix,
+			Include: container.ListBlobsInclude{Metadata: true},
+		})
+		for pages.More() {
+			try := newAttempts(ctx, 0)
+			page, err := pages.NextPage(try.ctx)
+			if err != nil {
+				yield(Blob{}, fmt.Errorf("list blobs: %w", try.explain(err)))
+				return
+			}
+			for _, item := range page.Segment.BlobItems {
+				b := Blob{Name: *item.Name, Size: *item.Properties.ContentLength, Metadata: lowered(item.Metadata)}
+				delete(b.Metadata, writerKey)
+				if !yield(b, nil) {
+					return
+				}
+			}
+		}
+	}
+}
