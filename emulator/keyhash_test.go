@@ -17,6 +17,9 @@ var keyHashVectors = []struct {
 	{"$0cb", 26269},
 	{"p4*!jioeO/z-!-;w:dh", -3104},
 	{"-4189260826195535198", 453},
+	// Whole blocks of 12 bytes, which none of the above ends in; computed with a second implementation.
+	{"twelve bytes", 6222},
+	{"twenty-four bytes of key", -20633},
 }
 
 func TestPartitionKeyHash(t *testing.T) {
