@@ -1,0 +1,169 @@
+package record
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The parts of a name are bounded, in bytes, so that a whole name stays below the 1,024 characters of a
+// blob's name and each segment below the 255 bytes of a file's.
+const (
+	maxFolder  = 512
+	maxSegment = 128
+)
+
+// EventHubBlob is what the name of a blob of an Event Hub says.
+type EventHubBlob struct {
+	Folder    string    // as given to EventHubName, without empty segments
+	Partition string    // the partition's id
+	Day       time.Time // midnight UTC of the day on which the first message was enqueued
+	First     int64     // sequence number of the first message
+}
+
+// EventHubName names the blob of a partition whose first message has sequence number first (0 and up)
+// and was enqueued at enqueued:
+//
+//	{folder}/{yyyy}/{mm}/{dd}/{partition}-{first}.txt
+//
+// in UTC, a numeric partition padded to 4 digits and first to 20, so that a partition's names sort as
+// its messages do. The name depends on nothing else: whoever stores these messages finds the same name.
+//
+// A folder may have several segments; empty ones are dropped. What is not a letter of ASCII, a digit or
+// one of "._-" is written as ~XX, which no store, shell or URL reads as anything else; so is the dot at
+// a segment's end, so that ".." cannot occur. A segment over 128 bytes and a folder over 512 are cut and
+// end with "~~" and a hash of the whole.
+func EventHubName(folder, partition string, enqueued time.Time, first int64) string {
+	return EventHubDay(folder, partition, enqueued) + fmt.Sprintf("%020d.txt", first)
+}
+
+// EventHubDay is what the names of one partition's blobs of one UTC day, and no others, begin with.
+func EventHubDay(folder, partition string, day time.Time) string {
+	y, m, d := day.UTC().Date()
+	return EventHubFolder(folder) + fmt.Sprintf("%04d/%02d/%02d/%s-", y, m, d, partitionSegment(partition))
+}
+
+// EventHubFolder is what the names of all blobs in a folder begin with: the folder made safe and a
+// slash, or "" when it has no segments.
+func EventHubFolder(folder string) string {
+	var segments []string
+	for s := range strings.SplitSeq(folder, "/") {
+		if s != "" {
+			segments = append(segments, shorten(escape(s, "._-"), maxSegment))
+		}
+	}
+	if len(segments) == 0 {
+		return ""
+	}
+	return shorten(strings.Join(segments, "/"), maxFolder) + "/"
+}
+
+// ParseEventHubName reads a name that EventHubName wrote, and refuses any other. A folder that was cut
+// is returned as it stands in the name; a partition that was cut can't be told, and is refused.
+func ParseEventHubName(name string) (EventHubBlob, error) {
+	fail := func(why string) (EventHubBlob, error) {
+		return EventHubBlob{}, fmt.Errorf("parse blob name %q: %s; expected {folder}/{yyyy}/{mm}/{dd}/{partition}-{first}.txt", name, why)
+	}
+	segments := strings.Split(name, "/")
+	if len(segments) < 4 {
+		return fail("too few segments")
+	}
+	folder, date, file := segments[:len(segments)-4], segments[len(segments)-4:len(segments)-1], segments[len(segments)-1]
+
+	day, err := time.Parse("2006/01/02", strings.Join(date, "/"))
+	if err != nil {
+		return fail("no date")
+	}
+	partition, number, _ := strings.Cut(strings.TrimSuffix(file, ".txt"), "-")
+	first, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return fail("no sequence number")
+	}
+	b := EventHubBlob{Folder: strings.Join(folder, "/"), Day: day, First: first}
+	if unescaped, ok := unescape(b.Folder); ok {
+		b.Folder = unescaped
+	}
+	var ok bool
+	if b.Partition, ok = unescape(partition); !ok {
+		return fail("no partition")
+	}
+	if isNumber(partition) {
+		b.Partition = strings.TrimLeft(partition[:len(partition)-1], "0") + partition[len(partition)-1:]
+	}
+	// One message, one name: a name that says the same in another way is not ours. A folder that was cut
+	// holds the hash's "~~", which would be escaped again.
+	if again := EventHubName("", b.Partition, day, first); !strings.HasSuffix(name, again) ||
+		b.Folder != strings.Join(folder, "/") && EventHubFolder(b.Folder)+again != name {
+		return fail("not in canonical form")
+	}
+	return b, nil
+}
+
+// partitionSegment pads the numbers that partition ids are. Other ids escape '-' too, so that the first
+// one in a file's name ends the partition, and ids such as "007" and "" get names of their own.
+func partitionSegment(id string) string {
+	switch {
+	case isNumber(id) && (id == "0" || id[0] != '0'):
+		return shorten(strings.Repeat("0", max(0, 4-len(id)))+id, maxSegment)
+	case isNumber(id):
+		return shorten("~30"+id[1:], maxSegment)
+	default:
+		return shorten(escape(id, "._"), maxSegment)
+	}
+}
+
+func isNumber(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// escape writes every byte as ~XX that is not a letter of ASCII, a digit or one of plain. A dot at the
+// end is never plain.
+func escape(s, plain string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
+			strings.IndexByte(plain, c) >= 0 && (c != '.' || i < len(s)-1):
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "~%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// unescape undoes escape; it fails on what shorten has cut.
+func unescape(s string) (string, bool) {
+	before, rest, found := strings.Cut(s, "~")
+	if !found {
+		return s, true
+	}
+	var b strings.Builder
+	b.WriteString(before)
+	for part := range strings.SplitSeq(rest, "~") {
+		if len(part) < 2 {
+			return "", false
+		}
+		c, err := strconv.ParseUint(part[:2], 16, 8)
+		if err != nil {
+			return "", false
+		}
+		b.WriteByte(byte(c))
+		b.WriteString(part[2:])
+	}
+	return b.String(), true
+}
+
+// shorten keeps s within limit bytes, and different strings different.
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	hash := sha256.Sum256([]byte(s))
+	mark := "~~" + hex.EncodeToString(hash[:8])
+	return s[:limit-len(mark)] + mark
+}

@@ -1,0 +1,104 @@
+package record
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// CellSize is the number of sequence numbers in a cell. A blob never crosses a multiple of it, so that
+// several readers can work on one partition, each from a cell's start, and their chains still meet.
+const CellSize = 1 << 18
+
+// Span is what a blob's metadata say of the messages of an Event Hub partition that it holds: all from
+// First to Last, without a hole. A partition's spans form a chain: each says which one it follows.
+type Span struct {
+	First int64 // sequence number of the first message, 0 and up
+	Last  int64 // of the last, in the same cell
+	After int64 // sequence number that this blob follows on from, -1 when there is none
+	Count int64 // messages, 1 to CellSize
+	Bytes int64 // length of the blob
+	Run   string
+}
+
+// maxRun is the length of a run's id in characters (see work.Unit).
+const maxRun = 64
+
+// Metadata is the span as a blob's metadata. Keys are valid C# identifiers, as Blob Storage wants them.
+func (s Span) Metadata() map[string]string {
+	m := make(map[string]string, 6)
+	for key, field := range s.numbers() {
+		m[key] = strconv.FormatInt(*field, 10)
+	}
+	m["run"] = s.Run
+	return m
+}
+
+// ParseSpan reads a span out of a blob's metadata. Keys match in any case, since HTTP changes theirs;
+// others are ignored. It fails, naming the key, on metadata that say what no span can.
+func ParseSpan(metadata map[string]string) (Span, error) {
+	var s Span
+	for key, field := range s.numbers() {
+		value, err := lookup(metadata, key)
+		if err != nil {
+			return Span{}, fmt.Errorf("parse blob metadata: %w", err)
+		}
+		if *field, err = strconv.ParseInt(value, 10, 64); err != nil {
+			return Span{}, fmt.Errorf("parse blob metadata: %s is %.40q, expected a whole number", key, value)
+		}
+	}
+	var err error
+	if s.Run, err = lookup(metadata, "run"); err != nil {
+		return Span{}, fmt.Errorf("parse blob metadata: %w", err)
+	}
+	if err := s.validate(); err != nil {
+		return Span{}, fmt.Errorf("parse blob metadata: %w", err)
+	}
+	return s, nil
+}
+
+func (s Span) validate() error {
+	switch {
+	case s.First < 0 || s.Last < s.First:
+		return fmt.Errorf("first %d and last %d are no range of sequence numbers", s.First, s.Last)
+	case s.First/CellSize != s.Last/CellSize:
+		return fmt.Errorf("first %d and last %d lie in different cells of %d", s.First, s.Last, CellSize)
+	case s.Count != s.Last-s.First+1:
+		return fmt.Errorf("count is %d, but from first %d to last %d there are %d", s.Count, s.First, s.Last, s.Last-s.First+1)
+	case s.After < -1 || s.After >= s.First:
+		return fmt.Errorf("after is %d, expected -1 to %d, one less than first", s.After, s.First-1)
+	case s.Bytes < s.Count:
+		return fmt.Errorf("bytes is %d, too little for %d messages", s.Bytes, s.Count)
+	case s.Run == "" || len(s.Run) > maxRun || strings.ContainsFunc(s.Run, notInRun):
+		return fmt.Errorf("run is %.80q, expected 1 to %d of A-Z a-z 0-9 . _ -", s.Run, maxRun)
+	}
+	return nil
+}
+
+// numbers are the numeric fields by their metadata keys.
+func (s *Span) numbers() map[string]*int64 {
+	return map[string]*int64{"first": &s.First, "last": &s.Last, "after": &s.After, "count": &s.Count, "bytes": &s.Bytes}
+}
+
+func notInRun(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-')
+}
+
+// lookup finds the value whose key equals key but for case. There must be exactly one.
+func lookup(metadata map[string]string, key string) (string, error) {
+	var value string
+	var found int
+	for k, v := range metadata {
+		if strings.EqualFold(k, key) {
+			value = v
+			found++
+		}
+	}
+	switch found {
+	case 0:
+		return "", fmt.Errorf("%s is missing", key)
+	case 1:
+		return value, nil
+	}
+	return "", fmt.Errorf("%s is there more than once", key)
+}
