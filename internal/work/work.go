@@ -90,3 +90,17 @@ type Report struct {
 	ElapsedSeconds float64  `json:"elapsed_seconds"`
 	Sources        []Source `json:"sources"`
 }
+
+// NewReport adds up what became of a unit's sources.
+func NewReport(u Unit, sources []Source, elapsed time.Duration) Report {
+	r := Report{Run: u.Run, Unit: u.Unit, Status: "ok", Sources: sources, ElapsedSeconds: elapsed.Seconds()}
+	for _, s := range sources {
+		r.Messages += s.Messages
+		r.Bytes += s.Bytes
+		r.Blobs += s.Blobs
+		if !s.Ended.OK() {
+			r.Status = "failed"
+		}
+	}
+	return r
+}

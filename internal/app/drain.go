@@ -1,0 +1,173 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"persistor/internal/pull"
+	"persistor/internal/pull/eventhub"
+	"persistor/internal/record"
+	"persistor/internal/store"
+	"persistor/internal/work"
+)
+
+// Drainer carries out work units: a pull loop for each partition, a few at a time. Its fields are not
+// changed once it is used; then it is safe for concurrent use.
+type Drainer struct {
+	Hub    *eventhub.Hub
+	Store  store.Store
+	Folder string // main folder of the blobs' names
+	Format record.Format
+
+	Limits          pull.Limits
+	Chunk           int           // messages of one receive call
+	Idle            time.Duration // ends a loop when no message came for so long; 0: never
+	CheckpointEvery int64         // messages between checkpoints, at least
+	From            *work.From    // where to start without a checkpoint; nil: earliest
+	// Timeout bounds every unit: the function's own timeout less a margin.
+	Timeout time.Duration
+
+	mu   sync.Mutex
+	live map[*pull.Progress]watched
+}
+
+type watched struct {
+	run       string
+	unit      int
+	partition string
+}
+
+// Drain runs a unit and answers within its budget, or the worker's own if that is shorter. When ctx
+// ends, it stores what it holds and answers.
+func (d *Drainer) Drain(ctx context.Context, unit work.Unit) work.Report {
+	began := time.Now()
+	deadline := began.Add(d.budget(unit))
+	sources := make([]work.Source, len(unit.Partitions))
+
+	var loops errgroup.Group // without a context: one partition's failure is not the others' concern
+	loops.SetLimit(max(unit.Tasks, 1))
+	for i, partition := range unit.Partitions {
+		loops.Go(func() error {
+			sources[i] = d.drain(ctx, unit, partition, deadline)
+			return nil
+		})
+	}
+	_ = loops.Wait()
+	return work.NewReport(unit, sources, time.Since(began))
+}
+
+func (d *Drainer) budget(unit work.Unit) time.Duration {
+	budget := d.Timeout
+	if unit.BudgetSeconds > 0 {
+		budget = min(budget, time.Duration(unit.BudgetSeconds*float64(time.Second)))
+	}
+	return budget
+}
+
+// drain runs one pull loop.
+func (d *Drainer) drain(ctx context.Context, unit work.Unit, partition string, deadline time.Time) work.Source {
+	began := time.Now()
+	failed := func(err error) work.Source {
+		return work.Source{Partition: partition, Ended: work.Failed, Error: err.Error(), Checkpoint: -1, ElapsedSeconds: time.Since(began).Seconds()}
+	}
+	opening, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	from := d.From
+	if unit.From != nil {
+		from = unit.From
+	}
+	source, start, lost, err := d.Hub.Open(opening, partition, eventhub.OpenOptions{
+		Instance:   "persistor " + unit.Run,
+		OwnerLevel: &unit.OwnerLevel,
+		From:       from,
+		Readers:    max(unit.Tasks, 1),
+	})
+	if err != nil {
+		return failed(err)
+	}
+	if source == nil {
+		return work.Source{Partition: partition, Ended: work.Drained, Checkpoint: start.After, LostToRetention: lost, ElapsedSeconds: time.Since(began).Seconds()}
+	}
+	defer closeWithin(source.Close, 2*time.Second)
+
+	progress := new(pull.Progress)
+	defer d.watch(progress, watched{unit.Run, unit.Unit, partition})()
+	loop := pull.Loop{
+		Source: source, Sink: sink{d.Store}, Format: d.Format,
+		Folder: d.Folder, Partition: partition, RunID: unit.Run,
+		Start: start, Limits: d.limitsOf(unit), Chunk: d.Chunk,
+		Idle: d.Idle, Deadline: deadline, CheckpointEvery: d.CheckpointEvery, Progress: progress,
+	}
+	return loop.Run(ctx)
+}
+
+// batchesInMemory is how many full batches the loops of one unit may hold together. A loop holds two.
+const batchesInMemory = 4
+
+// limitsOf gives the limits of one batch: those of the unit, else the settings'. Where many loops run side by side each gets
+// a smaller share of the memory.
+func (d *Drainer) limitsOf(unit work.Unit) pull.Limits {
+	limits := d.Limits
+	if unit.Batch.Count > 0 {
+		limits.Count = unit.Batch.Count
+	}
+	if unit.Batch.Bytes > 0 {
+		limits.Bytes = unit.Batch.Bytes
+	}
+	if unit.Batch.AgeSeconds > 0 {
+		limits.Age = time.Duration(unit.Batch.AgeSeconds * float64(time.Second))
+	}
+	loops := min(max(unit.Tasks, 1), len(unit.Partitions))
+	limits.Bytes = min(limits.Bytes, max(limits.Bytes*batchesInMemory/(2*loops), 256<<10))
+	return limits
+}
+
+func (d *Drainer) watch(p *pull.Progress, w watched) (forget func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.live == nil {
+		d.live = map[*pull.Progress]watched{}
+	}
+	d.live[p] = w
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.live, p)
+	}
+}
+
+// closeWithin closes something that would otherwise wait for a peer that may be gone.
+func closeWithin(closing func(context.Context) error, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	_ = closing(ctx)
+}
+
+// sink is a store as the pull loop sees it.
+type sink struct{ store.Store }
+
+func (s sink) Create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
+	held, err := s.Store.Create(ctx, name, body, metadata)
+	if errors.Is(err, store.ErrExists) {
+		if held == nil {
+			held = map[string]string{}
+		}
+		return held, nil
+	}
+	return nil, err
+}
+
+func (s sink) List(ctx context.Context, prefix string) iter.Seq2[pull.Blob, error] {
+	return func(yield func(pull.Blob, error) bool) {
+		for b, err := range s.Store.List(ctx, prefix) {
+			if !yield(pull.Blob{Name: b.Name, Metadata: b.Metadata}, err) {
+				return
+			}
+		}
+	}
+}

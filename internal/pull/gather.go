@@ -1,0 +1,172 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"persistor/internal/message"
+	"persistor/internal/work"
+)
+
+// How long one Receive may wait. It must be long enough for a link to be opened again on a slow
+// network, since a call that ends gives up on that; it decides only how soon a loop notices that the
+// sequence numbers it waits for don't exist.
+const patience = 10 * time.Second
+
+// gatherer fills batches and hands them to a persister. It is a state machine:
+//
+//	receive --> fill --> hand over --> fill ...
+//	   ^__________|
+//
+// and every state leads to finish when there is nothing more to do, or no time to do it.
+type gatherer struct {
+	*Loop
+	chain *chain
+	began time.Time
+
+	batch   *batch
+	pending []message.Message // received, not yet in a batch
+	seen    int64             // last sequence number received
+	quiet   time.Time         // since when no message has come
+
+	full chan *batch // to the persister
+	free chan *batch // and back
+
+	end work.Ended
+	err error
+}
+
+type state func(context.Context) state
+
+// run gathers until the end, and returns why it ended after the persister has stored what was gathered.
+// Storing goes on under persisting when ctx has ended.
+func (g *gatherer) run(ctx, persisting context.Context) (work.Ended, error) {
+	g.full, g.free = make(chan *batch), make(chan *batch, 2)
+	g.free <- &batch{}
+
+	gathering, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	persisted := make(chan error, 1)
+	go func() { persisted <- g.persist(persisting, fail) }()
+
+	for next := state(g.receive); next != nil; {
+		next = next(gathering)
+	}
+	close(g.full)
+	if err := <-persisted; err != nil {
+		return work.Failed, err
+	}
+	return g.end, g.err
+}
+
+// persist stores one batch after the other until there are no more. Its first error ends the gathering.
+func (g *gatherer) persist(ctx context.Context, fail context.CancelCauseFunc) (err error) {
+	for b := range g.full {
+		if err == nil {
+			if err = g.chain.persist(ctx, b); err != nil {
+				fail(err)
+			}
+		}
+		b.reset()
+		g.free <- b
+	}
+	return err
+}
+
+// receive waits for messages: until the batch is due, at most.
+func (g *gatherer) receive(ctx context.Context) state {
+	if g.seen >= g.Start.Target {
+		return g.finish(work.Drained, nil)
+	}
+	if ctx.Err() != nil {
+		return g.finish(work.Cancelled, nil)
+	}
+	now := time.Now()
+	wait := patience
+	if !g.Deadline.IsZero() {
+		left := g.Deadline.Sub(now) - g.reserve()
+		if left <= 0 {
+			return g.finish(work.Deadline, nil)
+		}
+		wait = min(wait, left)
+	}
+	if g.Idle > 0 {
+		left := g.Idle - now.Sub(g.quiet)
+		if left <= 0 {
+			return g.finish(work.Idle, nil)
+		}
+		wait = min(wait, left)
+	}
+	if g.batch.len() > 0 {
+		left := g.Limits.Age - now.Sub(g.batch.began)
+		if left <= 0 {
+			return g.handOver
+		}
+		wait = min(wait, left)
+	}
+
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	var err error
+	g.pending, err = g.Source.Receive(waiting, g.count())
+	if err != nil {
+		return g.finish(work.Failed, err)
+	}
+	if len(g.pending) > 0 {
+		g.quiet = time.Now()
+		g.seen = g.pending[len(g.pending)-1].SequenceNumber
+		g.Progress.received(int64(len(g.pending)))
+	}
+	return g.fill
+}
+
+// count is how many messages to ask for: no more than there can be up to the target, since Receive waits
+// for all of them, and no more than the batch takes.
+func (g *gatherer) count() int {
+	n := int64(min(g.Chunk, g.Limits.Count-g.batch.len()))
+	if g.seen >= 0 || g.Start.Anchored {
+		n = min(n, g.Start.Target-g.seen)
+	}
+	return int(max(n, 1))
+}
+
+// fill puts what was received into the batch.
+func (g *gatherer) fill(context.Context) state {
+	for len(g.pending) > 0 {
+		if !g.batch.add(&g.pending[0], g.Format, g.Limits) {
+			return g.handOver
+		}
+		g.pending = g.pending[1:]
+	}
+	if g.batch.full(g.Limits) {
+		return g.handOver
+	}
+	return g.receive
+}
+
+// handOver gives the batch to the persister, once that is done with the one before, and takes an empty
+// one. What ends the gathering ends the persister as well, which then takes batches without storing
+// them, so that this never waits longer than the deadline.
+func (g *gatherer) handOver(context.Context) state {
+	g.full <- g.batch
+	g.batch = <-g.free
+	return g.fill
+}
+
+// finish hands over what is left. A loop that was superseded leaves that to its successor, who reads the
+// same messages again.
+func (g *gatherer) finish(end work.Ended, err error) state {
+	g.end, g.err = end, err
+	if g.batch.len() > 0 && !errors.Is(err, ErrSuperseded) {
+		g.full <- g.batch
+	}
+	return nil
+}
+
+// reserve is the time before the deadline that is kept for storing what is held: three times the
+// longest that storing a batch took so far, at least a second, at most a quarter of all the time there was.
+func (g *gatherer) reserve() time.Duration {
+	need := max(3*time.Duration(g.chain.slowest.Load()), time.Second)
+	return min(need, g.Deadline.Sub(g.began)/4)
+}
