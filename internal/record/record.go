@@ -70,12 +70,8 @@ func appendBody(dst []byte, b *message.Body) []byte {
 		dst = appendValue(dst, b.Value, 0)
 		return append(dst, `,"BODY":"value"`...)
 	case message.Sequence:
-		dst = append(dst, '[')
-		for i, section := range b.Sequence {
-			dst = appendComma(dst, i)
-			dst = appendValue(dst, section, 1)
-		}
-		return append(dst, `],"BODY":"sequence"`...)
+		dst = appendList(dst, sections(b.Sequence), 0)
+		return append(dst, `,"BODY":"sequence"`...)
 	}
 	if len(b.Data) == 1 {
 		return appendData(dst, b.Data[0])

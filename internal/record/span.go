@@ -19,10 +19,16 @@ type Span struct {
 	Count int64 // messages, 1 to CellSize
 	Bytes int64 // length of the blob
 	Run   string
+	// Offset is the last message's, as the service gave it, so that a writer who finds the blob can
+	// write a checkpoint behind it; "" when it isn't known.
+	Offset string
 }
 
 // maxRun is the length of a run's id in characters (see work.Unit).
 const maxRun = 64
+
+// maxOffset is the length of an offset in characters; longer ones are left out.
+const maxOffset = 256
 
 // Metadata is the span as a blob's metadata. Keys are valid C# identifiers, as Blob Storage wants them.
 func (s Span) Metadata() map[string]string {
@@ -31,6 +37,9 @@ func (s Span) Metadata() map[string]string {
 		m[key] = strconv.FormatInt(*field, 10)
 	}
 	m["run"] = s.Run
+	if isOffset(s.Offset) {
+		m["offset"] = s.Offset
+	}
 	return m
 }
 
@@ -50,6 +59,9 @@ func ParseSpan(metadata map[string]string) (Span, error) {
 	var err error
 	if s.Run, err = lookup(metadata, "run"); err != nil {
 		return Span{}, fmt.Errorf("parse blob metadata: %w", err)
+	}
+	if offset, err := lookup(metadata, "offset"); err == nil && isOffset(offset) {
+		s.Offset = offset
 	}
 	if err := s.validate(); err != nil {
 		return Span{}, fmt.Errorf("parse blob metadata: %w", err)
@@ -78,6 +90,12 @@ func (s Span) validate() error {
 // numbers are the numeric fields by their metadata keys.
 func (s *Span) numbers() map[string]*int64 {
 	return map[string]*int64{"first": &s.First, "last": &s.Last, "after": &s.After, "count": &s.Count, "bytes": &s.Bytes}
+}
+
+// isOffset reports whether an offset can stand in a blob's metadata. Offsets are opaque, but so far they
+// are numbers, or numbers parted by colons.
+func isOffset(offset string) bool {
+	return offset != "" && len(offset) <= maxOffset && !strings.ContainsFunc(offset, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 func notInRun(r rune) bool {
