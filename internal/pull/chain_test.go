@@ -1,0 +1,299 @@
+package pull
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"persistor/internal/message"
+	"persistor/internal/record"
+	"persistor/internal/store"
+	"persistor/internal/work"
+)
+
+// folder is a pull.Sink over a local directory.
+type folder struct{ *store.Dir }
+
+func newFolder(t *testing.T) folder {
+	t.Helper()
+	dir, err := store.OpenDir(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folder{dir}
+}
+
+func (f folder) Create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
+	held, err := f.Dir.Create(ctx, name, body, metadata)
+	if errors.Is(err, store.ErrExists) {
+		return held, nil
+	}
+	return nil, err
+}
+
+func (f folder) List(ctx context.Context, prefix string) iter.Seq2[Blob, error] {
+	return func(yield func(Blob, error) bool) {
+		for b, err := range f.Dir.List(ctx, prefix) {
+			if !yield(Blob{b.Name, b.Metadata}, err) {
+				return
+			}
+		}
+	}
+}
+
+// partition is what the chain reads from: its first message still there, and its checkpoint.
+type partition struct {
+	mu         sync.Mutex
+	checkpoint Mark
+	set        int // how often the checkpoint was written
+}
+
+func (p *partition) Receive(context.Context, int) ([]message.Message, error) {
+	return nil, errors.New("not received from in this test")
+}
+
+func (p *partition) Checkpoint(_ context.Context, m Mark) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.checkpoint = m
+	p.set++
+	return nil
+}
+
+var firstEnqueued = time.Date(2026, 11, 24, 22, 0, 0, 0, time.UTC)
+
+// at is the message with the given sequence number: one a minute, so that a few hundred span midnight.
+func at(sequence int64) *message.Message {
+	return &message.Message{
+		Body:           message.Body{Data: [][]byte{[]byte("message " + strconv.FormatInt(sequence, 10))}},
+		SequenceNumber: sequence,
+		Offset:         strconv.FormatInt(sequence*100, 10),
+		EnqueuedTime:   firstEnqueued.Add(time.Duration(sequence%10_000) * time.Minute),
+		Partition:      "3",
+	}
+}
+
+func newChain(sink Sink, source Source, after int64) *chain {
+	return &chain{sink: sink, source: source, folder: "hub", partition: "3", run: "r1", anchored: after >= -1, after: after, settled: after}
+}
+
+// write stores messages from through to in batches of at most size, as one writer does; it stops before
+// a batch when stop says so.
+func write(c *chain, from, to int64, size int, stop func() bool) error {
+	limits := Limits{Count: size, Bytes: 1 << 20, Age: time.Hour}
+	b := &batch{}
+	for next := from; next <= to; {
+		if b.add(at(next), record.Format{}, limits) {
+			next++
+			if next <= to {
+				continue
+			}
+		}
+		if stop() {
+			return nil
+		}
+		if err := c.persist(context.Background(), b); err != nil {
+			return err
+		}
+		b.reset()
+	}
+	return nil
+}
+
+func never() bool { return false }
+
+// check reads all blobs back and fails unless they hold from through to, each message once, in a chain.
+func check(t *testing.T, f folder, from, to int64) []record.Span {
+	t.Helper()
+	var spans []record.Span
+	next, after := from, int64(-2)
+	for b, err := range f.Dir.List(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := record.ParseSpan(b.Metadata)
+		if err != nil {
+			t.Fatalf("%s: %v", b.Name, err)
+		}
+		if s.First != next || after != -2 && s.After != after {
+			t.Fatalf("%s: holds %d to %d after %d, expected first %d after %d", b.Name, s.First, s.Last, s.After, next, after)
+		}
+		if s.Bytes != b.Size {
+			t.Errorf("%s: %d bytes, metadata say %d", b.Name, b.Size, s.Bytes)
+		}
+		content, err := f.Dir.Open(t.Context(), b.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []byte
+		for n := s.First; n <= s.Last; n++ {
+			want = record.Format{}.Append(want, at(n))
+		}
+		var got bytes.Buffer
+		_, err = got.ReadFrom(content)
+		content.Close()
+		if err != nil || !bytes.Equal(got.Bytes(), want) {
+			t.Fatalf("%s: content differs (%v)", b.Name, err)
+		}
+		if a, z := at(s.First).EnqueuedTime, at(s.Last).EnqueuedTime; day(a) != day(z) {
+			t.Errorf("%s: spans days", b.Name)
+		}
+		if s.First/record.CellSize != s.Last/record.CellSize {
+			t.Errorf("%s: spans cells", b.Name)
+		}
+		spans, next, after = append(spans, s), s.Last+1, s.Last
+	}
+	if next != to+1 {
+		t.Fatalf("stored up to %d, expected %d", next-1, to)
+	}
+	return spans
+}
+
+func TestChainStoresEachMessageOnce(t *testing.T) {
+	f, p := newFolder(t), &partition{}
+	c := newChain(f, p, -1)
+	if err := write(c, 0, 299, 70, never); err != nil {
+		t.Fatal(err)
+	}
+	check(t, f, 0, 299)
+	if want := (Mark{299, "29900"}); p.checkpoint != want {
+		t.Errorf("checkpoint %v, expected %v", p.checkpoint, want)
+	}
+
+	// Again from the beginning, from any place inside, with other batches: nothing is added.
+	for after := int64(-1); after < 299; after += 37 {
+		again := newChain(f, p, after)
+		if err := write(again, after+1, 299, 23, never); err != nil {
+			t.Fatal(err)
+		}
+		if again.messages != 0 || again.already != 299-after {
+			t.Errorf("after %d: stored %d, found %d", after, again.messages, again.already)
+		}
+		if p.checkpoint.SequenceNumber != 299 {
+			t.Errorf("after %d: checkpoint %v", after, p.checkpoint)
+		}
+	}
+	check(t, f, 0, 299)
+}
+
+func TestChainCutsAtCells(t *testing.T) {
+	f := newFolder(t)
+	from, to := int64(2*record.CellSize-50), int64(2*record.CellSize+49)
+	if err := write(newChain(f, &partition{}, from-1), from, to, 1000, never); err != nil {
+		t.Fatal(err)
+	}
+	check(t, f, from, to)
+}
+
+// Many writers, each starting where some checkpoint was or anywhere at all, each with batches of its
+// own, some killed at some batch, all at once: what is there at the end is one chain.
+func TestChainHoldsForConcurrentWriters(t *testing.T) {
+	rounds := 20
+	if os.Getenv("PERSISTOR_SOAK") != "" {
+		rounds = 2000
+	}
+	for round := range rounds {
+		seed := uint64(round)
+		f, p := newFolder(t), &partition{checkpoint: Mark{SequenceNumber: -1}}
+		const last = 250
+		var group sync.WaitGroup
+		for writer := range 4 {
+			group.Go(func() {
+				r := rand.New(rand.NewPCG(seed, uint64(writer)))
+				for range 3 {
+					p.mu.Lock()
+					after := p.checkpoint.SequenceNumber
+					p.mu.Unlock()
+					if after >= 0 && r.IntN(3) == 0 {
+						after = r.Int64N(after + 1)
+					}
+					err := write(newChain(f, p, after), after+1, last, 1+r.IntN(60), func() bool { return r.IntN(8) == 0 })
+					if err != nil {
+						t.Errorf("seed %d, writer %d: %v", seed, writer, err)
+					}
+				}
+			})
+		}
+		group.Wait()
+		if err := write(newChain(f, p, -1), 0, last, 40, never); err != nil {
+			t.Fatal(err)
+		}
+		check(t, f, 0, last)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func TestChainReportsHoles(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		stored []work.Range // by another writer, before
+		want   []work.Range
+	}{
+		{"nothing of it is stored", nil, []work.Range{{From: 10, To: 49}}},
+		{"all of it is stored", []work.Range{{From: 10, To: 49}}, nil},
+		{"more than all of it is stored", []work.Range{{From: 10, To: 54}}, nil},
+		{"its beginning is stored", []work.Range{{From: 10, To: 29}}, []work.Range{{From: 30, To: 49}}},
+		{"its end is stored", []work.Range{{From: 30, To: 49}}, []work.Range{{From: 10, To: 29}}},
+		{"parts are stored", []work.Range{{From: 15, To: 19}, {From: 30, To: 34}}, []work.Range{{From: 10, To: 14}, {From: 20, To: 29}, {From: 35, To: 49}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFolder(t)
+			for _, r := range test.stored {
+				if err := write(newChain(f, &partition{}, r.From-1), r.From, r.To, 1000, never); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := newChain(f, &partition{}, 9)
+			if err := write(c, 50, 59, 1000, never); err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprint(c.lost) != fmt.Sprint(test.want) {
+				t.Errorf("lost %v, expected %v", c.lost, test.want)
+			}
+			if c.after != 59 {
+				t.Errorf("chain ends at %d, expected 59", c.after)
+			}
+		})
+	}
+}
+
+func TestChainRefusesForeignBlobs(t *testing.T) {
+	f := newFolder(t)
+	name := record.EventHubName("hub", "3", firstEnqueued, 0)
+	if _, err := f.Dir.Create(t.Context(), name, []byte("x"), map[string]string{"by": "somebody else"}); err != nil {
+		t.Fatal(err)
+	}
+	err := write(newChain(f, &partition{}, -1), 0, 9, 10, never)
+	if err == nil {
+		t.Fatal("a blob that is not Persistor's was taken for a link of the chain")
+	}
+	t.Log(err)
+}
+
+func TestChainCheckpointsEveryFewMessages(t *testing.T) {
+	f, p := newFolder(t), &partition{}
+	c := newChain(f, p, -1)
+	c.every = 60
+	if err := write(c, 0, 99, 10, never); err != nil {
+		t.Fatal(err)
+	}
+	if p.set != 1 || p.checkpoint.SequenceNumber != 59 {
+		t.Errorf("%d checkpoints, the last at %d; expected one at 59", p.set, p.checkpoint.SequenceNumber)
+	}
+	if err := c.settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p.checkpoint.SequenceNumber != 99 {
+		t.Errorf("the last checkpoint is %d, expected 99", p.checkpoint.SequenceNumber)
+	}
+}
