@@ -1,0 +1,365 @@
+package fanout
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+
+	"persistor/internal/work"
+)
+
+const (
+	// maxAnswer caps a worker's answer, in bytes: a report of 1,024 partitions is a tenth of it.
+	maxAnswer = 4 << 20
+	// maxRounds is how many failed attempts on each worker make a unit failed for good, some 8 s. A
+	// worker that asks to be called later (429, or Retry-After) has not failed, and is waited for as long
+	// as the budget lasts.
+	maxRounds = 6
+	// maxDrains is how many times a unit may run and fail: the worker has retried within each already.
+	maxDrains = 3
+	// backoffMin and backoffMax bound the wait between two attempts, before jitter.
+	backoffMin = 250 * time.Millisecond
+	backoffMax = 15 * time.Second
+)
+
+// errDrain is the kind of failure where a worker ran the unit, and the unit failed.
+var errDrain = errors.New("drain failed")
+
+// call is one unit on its way: sent, and sent again, until it has an answer, has failed for good, or
+// the time is up.
+//
+// go-retryablehttp owns the loop; call answers its three questions: what an attempt is (RoundTrip),
+// whether to try again (again), and after how long (backoff). Each attempt is a request of its own,
+// because the URL, the budget inside the body and the trace's span differ from one to the next.
+type call struct {
+	dispatcher *Dispatcher
+	unit       work.Unit
+	trace      Trace
+	end        deadline
+
+	began    time.Time
+	row      UnitRow
+	failures int           // attempts that count towards maxRounds
+	drains   int           // attempts that count towards maxDrains
+	last     error         // the last attempt's; nil once the unit is done
+	wait     time.Duration // before the next attempt
+	// notBefore is when each worker may be asked again, as its Retry-After says; zero at first.
+	notBefore []time.Time
+}
+
+func newCall(d *Dispatcher, unit work.Unit, trace Trace, end deadline) *call {
+	return &call{
+		dispatcher: d,
+		unit:       unit,
+		trace:      trace,
+		end:        end,
+		began:      time.Now(),
+		row:        UnitRow{Unit: unit.Unit, Partitions: unit.Partitions, Sources: []work.Source{}},
+		notBefore:  make([]time.Time, len(d.workers)),
+	}
+}
+
+// do returns the unit's row. It returns soon after ctx is done.
+func (c *call) do(ctx context.Context) UnitRow {
+	client := retryablehttp.Client{
+		HTTPClient: &http.Client{
+			Transport: c,
+			// A redirect would turn the POST into a GET, and take the key to another host.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		RetryMax:     math.MaxInt,
+		CheckRetry:   c.again,
+		Backoff:      func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return c.wait },
+		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+	}
+	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, c.worker().String(), nil)
+	if err == nil {
+		client.Do(req) // c.last holds what it returns, in better words; RoundTrip has closed the body
+	} else {
+		c.last = fmt.Errorf("call worker %d: the URL in FUNC_TO_INVOKE is not valid", c.turn()+1)
+	}
+	if c.last == nil {
+		c.row.Ended = worst(c.row.Sources)
+	} else {
+		c.row.fail(c.last.Error())
+	}
+	c.row.ElapsedSeconds = time.Since(c.began).Seconds()
+	return c.row
+}
+
+// worker is the one whose turn it is: each unit starts at another one, and goes on to the next.
+func (c *call) worker() *url.URL {
+	return c.dispatcher.workers[c.turn()]
+}
+
+func (c *call) turn() int {
+	return (c.unit.Unit + c.row.Attempts) % len(c.dispatcher.workers)
+}
+
+// RoundTrip makes one attempt. The request that it is given only carries the context.
+func (c *call) RoundTrip(outer *http.Request) (*http.Response, error) {
+	resp, err := c.attempt(outer.Context())
+	c.last = err
+	if resp == nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// attempt sends the unit once and takes the answer into the row. It returns the response, its body read
+// and closed, when there was one, and an error unless the unit is done.
+func (c *call) attempt(ctx context.Context) (*http.Response, error) {
+	worker, budget := c.turn(), time.Until(c.end.worker)
+	if ctx.Err() != nil || budget <= 0 {
+		return nil, c.unanswered(ctx)
+	}
+	req, err := c.request(ctx, budget)
+	if err != nil {
+		return nil, err
+	}
+	c.row.Attempts++
+	c.row.Worker = redact(req.URL)
+	c.notBefore[worker] = time.Time{}
+	resp, err := c.dispatcher.transport.RoundTrip(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, c.unanswered(ctx)
+		}
+		return nil, fmt.Errorf("call %s: %w", c.row.Worker, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	resp.Body = http.NoBody
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, c.unanswered(ctx)
+		}
+		return nil, fmt.Errorf("read answer of %s: %w", c.row.Worker, err)
+	}
+	c.notBefore[worker] = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return resp, c.take(resp, body)
+}
+
+// request is the next attempt's, for a worker that has budget left.
+func (c *call) request(ctx context.Context, budget time.Duration) (*http.Request, error) {
+	unit := c.unit
+	unit.BudgetSeconds = budget.Seconds()
+	body, err := json.Marshal(unit)
+	if err != nil {
+		return nil, fmt.Errorf("encode unit: %w", err)
+	}
+	// A reader whose length is known, and with it a Content-Length: without one the Functions host may
+	// hand its worker an empty body (azure-functions-host #4926).
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.worker().String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("call worker %d: the URL in FUNC_TO_INVOKE is not valid", c.turn()+1)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set(RunHeader, c.unit.Run)
+	if c.dispatcher.key != "" {
+		req.Header.Set(KeyHeader, c.dispatcher.key)
+	}
+	c.trace.set(req.Header)
+	return req, nil
+}
+
+// take judges an answer. A worker answers 200, or another status when the unit failed or was cut short,
+// and in each case its report is the body.
+func (c *call) take(resp *http.Response, body []byte) error {
+	from := c.row.Worker
+	if len(body) > maxAnswer {
+		return fmt.Errorf("read answer of %s: it is longer than %d bytes: FUNC_TO_INVOKE must be the worker's /api/pull", from, maxAnswer)
+	}
+	report, err := c.parse(body)
+	if err == nil {
+		c.row.add(report)
+	}
+	switch {
+	case resp.StatusCode == http.StatusOK && err != nil:
+		return fmt.Errorf("read answer of %s: %w: FUNC_TO_INVOKE must be the worker's /api/pull", from, err)
+	case err == nil && report.Status == Failed:
+		return fmt.Errorf("call %s: %w: %s", from, errDrain, reasons(report))
+	case resp.StatusCode == http.StatusOK:
+		return nil
+	case err == nil:
+		return fmt.Errorf("call %s: status %d: the worker was told to stop before the unit was done", from, resp.StatusCode)
+	}
+	return fmt.Errorf("call %s: %s", from, explain(resp, body))
+}
+
+// parse reads a worker's report and checks that it answers this unit.
+func (c *call) parse(body []byte) (work.Report, error) {
+	var r work.Report
+	if err := json.Unmarshal(body, &r); err != nil {
+		return r, fmt.Errorf("it is not a report: %w", err)
+	}
+	switch {
+	case r.Run != c.unit.Run || r.Unit != c.unit.Unit:
+		return r, fmt.Errorf("it is for run %q unit %d, want run %q unit %d", cut(r.Run), r.Unit, c.unit.Run, c.unit.Unit)
+	case r.Status != OK && r.Status != Failed:
+		return r, fmt.Errorf("its status is %q, want %q or %q", cut(r.Status), OK, Failed)
+	case r.Messages < 0 || r.Bytes < 0 || r.Blobs < 0:
+		return r, errors.New("it counts less than nothing")
+	}
+	missing := slices.Clone(c.unit.Partitions)
+	for i, s := range r.Sources {
+		if !slices.Contains(c.unit.Partitions, s.Partition) {
+			return r, fmt.Errorf("it is about partition %q, which was not asked for", cut(s.Partition))
+		}
+		if slices.ContainsFunc(r.Sources[:i], func(o work.Source) bool { return o.Partition == s.Partition }) {
+			return r, fmt.Errorf("it is about partition %q twice", s.Partition)
+		}
+		if !s.Ended.OK() {
+			r.Status = Failed
+		}
+		missing = slices.DeleteFunc(missing, func(id string) bool { return id == s.Partition })
+	}
+	if r.Status == OK && len(missing) > 0 {
+		return r, fmt.Errorf("it says nothing about partition %q", missing[0])
+	}
+	return r, nil
+}
+
+// again is go-retryablehttp's CheckRetry: whether a worker may do better on another attempt, in time.
+// It never returns an error: c.last has what went wrong.
+func (c *call) again(ctx context.Context, resp *http.Response, _ error) (bool, error) {
+	if c.last == nil || ctx.Err() != nil || time.Until(c.end.worker) <= 0 || c.final(resp) {
+		return false, nil
+	}
+	c.wait = c.backoff()
+	if c.end.worker.Before(time.Now().Add(c.wait)) {
+		c.last = fmt.Errorf("%w: given up after %d attempts: the budget ends before the next, in %v",
+			c.last, c.row.Attempts, c.wait.Round(time.Millisecond))
+		return false, nil
+	}
+	return true, nil
+}
+
+// final reports whether the last attempt's failure is one for good, and counts it.
+func (c *call) final(resp *http.Response) bool {
+	if resp != nil {
+		code := resp.StatusCode
+		if code != http.StatusRequestTimeout && code != http.StatusTooManyRequests && code < 500 {
+			return true
+		}
+		if code == http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "" {
+			return false
+		}
+	}
+	c.failures++
+	if errors.Is(c.last, errDrain) {
+		c.drains++
+	}
+	if c.failures >= maxRounds*len(c.dispatcher.workers) || c.drains >= maxDrains {
+		c.last = fmt.Errorf("%w: given up after %d attempts", c.last, c.row.Attempts)
+		return true
+	}
+	return false
+}
+
+// backoff is how long to wait before the next attempt. Where the worker whose turn it is has said when
+// to come back, until then. Else twice as long after each round of all workers, and next to nothing
+// within a round, for what keeps one worker from answering is no reason to spare the next. Part of it
+// is chance, so that units that failed together don't come back together.
+func (c *call) backoff() time.Duration {
+	workers := len(c.dispatcher.workers)
+	switch at := c.notBefore[c.turn()]; {
+	case !at.IsZero():
+		return max(0, time.Until(at)) + rand.N(backoffMin)
+	case c.row.Attempts%workers != 0:
+		return rand.N(backoffMin / 10)
+	}
+	round := min(c.row.Attempts/workers, 10) // from 1
+	wait := min(backoffMin<<(round-1), backoffMax)
+	return wait/2 + rand.N(wait)
+}
+
+// unanswered says why there is no answer although the time is up, or ctx was cancelled.
+func (c *call) unanswered(ctx context.Context) error {
+	waited := time.Since(c.began).Round(time.Millisecond)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("cancelled after %v (%w); it may still be running; a next run is safe", waited, context.Cause(ctx))
+	case c.row.Attempts == 0:
+		return errors.New("not sent: the budget was over before its turn came; a next run takes it on")
+	}
+	return fmt.Errorf("no answer within %v; it may still be running; a next run is safe", waited)
+}
+
+// explain says what an answer without a report means, and what to change.
+func explain(resp *http.Response, body []byte) string {
+	advice := ""
+	switch code := resp.StatusCode; {
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		advice = ": WORKER_KEY must be the same for the invoker and the worker, or the function's key"
+	case code == http.StatusNotFound || code == http.StatusMethodNotAllowed || code >= 300 && code < 400:
+		advice = ": FUNC_TO_INVOKE must be the worker's /api/pull"
+	case code == http.StatusTooManyRequests:
+		advice = ": every worker is busy: use more workers, a higher WORKER_CONCURRENCY or a smaller N"
+	}
+	var said struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(body, &said) == nil && said.Error != "" {
+		advice = fmt.Sprintf(": it says %q", cut(said.Error)) + advice
+	}
+	return fmt.Sprintf("status %d %s%s", resp.StatusCode, http.StatusText(resp.StatusCode), advice)
+}
+
+// reasons lists what failed in a report, each text once.
+func reasons(r work.Report) string {
+	var all []string
+	for _, s := range r.Sources {
+		if s.Ended.OK() {
+			continue
+		}
+		if text := fmt.Sprintf("partition %s: %s", s.Partition, cut(s.Error)); len(all) < 4 {
+			all = append(all, text)
+		}
+	}
+	if len(all) == 0 {
+		return "the report says failed, and not why"
+	}
+	return strings.Join(all, "; ")
+}
+
+// retryAfter reads a Retry-After header, seconds or a date (RFC 9110, 10.2.3), as a time; the zero time
+// when there is none or it can't be read.
+func retryAfter(value string, now time.Time) time.Time {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return now.Add(time.Duration(seconds) * time.Second)
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// redact is a URL without the parts that hold secrets: Azure puts a function's key into the query.
+func redact(u *url.URL) string {
+	return u.Scheme + "://" + u.Host + u.EscapedPath()
+}
+
+// cut bounds a worker's words, which end up in a report.
+func cut(s string) string {
+	const most = 500
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,144 @@
+package fanout
+
+import (
+	"slices"
+	"time"
+
+	"persistor/internal/work"
+)
+
+// The values of [Report.Status] and [UnitRow.Status], the same as those of [work.Report].
+const (
+	OK     = "ok"
+	Failed = "failed"
+)
+
+// Report is what became of a run.
+type Report struct {
+	Run string `json:"run"`
+	// Trace is the trace id that every call of the run carried (W3C trace context).
+	Trace string `json:"trace,omitempty"`
+	// Status is OK, or Failed when the run could not be planned or a unit failed for good. A unit that
+	// stopped at its deadline has not failed: RemainingBacklog says what is left for the next run.
+	Status string `json:"status"`
+	// Error says why the run as a whole failed; the units' own errors are in their rows.
+	Error string `json:"error,omitempty"`
+
+	// Messages, Bytes and Blobs count what this run stored, as far as the workers could tell: a unit
+	// that never answered may have stored more.
+	Messages int64 `json:"messages"`
+	Bytes    int64 `json:"bytes"`
+	Blobs    int64 `json:"blobs"`
+	// RemainingBacklog is how many sequence numbers of the partitions asked for are still to be stored:
+	// as its worker last saw it, else as planned.
+	RemainingBacklog int64 `json:"remaining_backlog"`
+	// LostToRetention are the messages that the hub dropped before they were stored.
+	LostToRetention []Lost  `json:"lost_to_retention,omitempty"`
+	ElapsedSeconds  float64 `json:"elapsed_seconds"`
+
+	// Units has a row for each unit of the plan, in its order; never null.
+	Units []UnitRow `json:"units"`
+	// Notes say where the run differs from what was asked, a sentence each.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// UnitRow is what became of one unit.
+type UnitRow struct {
+	Unit int `json:"unit"`
+	// Worker is the URL called last, without what may be secret in it; empty when none was called.
+	Worker     string   `json:"worker"`
+	Partitions []string `json:"partitions"`
+	Status     string   `json:"status"`
+	// Ended is the end that says most among its sources': see worst.
+	Ended work.Ended `json:"ended"`
+	Error string     `json:"error,omitempty"`
+	// Attempts is how many times the unit was sent. The counts are the sum of what the attempts stored.
+	Attempts       int           `json:"attempts"`
+	Messages       int64         `json:"messages"`
+	Bytes          int64         `json:"bytes"`
+	Blobs          int64         `json:"blobs"`
+	ElapsedSeconds float64       `json:"elapsed_seconds"`
+	Sources        []work.Source `json:"sources"`
+}
+
+// add takes one attempt's answer into the row. What was stored adds up over attempts; how a partition
+// ended, and where it stands, is as the newest attempt says.
+func (row *UnitRow) add(answer work.Report) {
+	row.Status = answer.Status
+	for _, s := range answer.Sources {
+		i := slices.IndexFunc(row.Sources, func(old work.Source) bool { return old.Partition == s.Partition })
+		if i < 0 {
+			row.Sources = append(row.Sources, s)
+			continue
+		}
+		old := row.Sources[i]
+		s.Messages += old.Messages
+		s.Bytes += old.Bytes
+		s.Blobs += old.Blobs
+		s.AlreadyStored += old.AlreadyStored
+		s.ElapsedSeconds += old.ElapsedSeconds
+		for _, r := range old.LostToRetention {
+			if !slices.Contains(s.LostToRetention, r) {
+				s.LostToRetention = append(s.LostToRetention, r)
+			}
+		}
+		row.Sources[i] = s
+	}
+	row.Messages += answer.Messages
+	row.Bytes += answer.Bytes
+	row.Blobs += answer.Blobs
+}
+
+// fail marks the row as failed for good.
+func (row *UnitRow) fail(reason string) {
+	row.Status = Failed
+	row.Ended = work.Failed
+	row.Error = reason
+}
+
+// worst returns the end that says most about a unit: how far it is from having all it was asked for.
+func worst(sources []work.Source) work.Ended {
+	order := []work.Ended{work.Drained, work.Idle, work.Deadline, work.Cancelled, work.Superseded, work.Failed}
+	rank := -1
+	for _, s := range sources {
+		rank = max(rank, slices.Index(order, s.Ended))
+	}
+	if rank < 0 {
+		return work.Failed
+	}
+	return order[rank]
+}
+
+// newReport adds up the rows of a run.
+func newReport(plan Plan, rows []UnitRow, elapsed time.Duration) Report {
+	r := Report{
+		Run:             plan.Run.ID,
+		Status:          OK,
+		LostToRetention: slices.Clone(plan.Lost),
+		ElapsedSeconds:  elapsed.Seconds(),
+		Units:           rows,
+		Notes:           plan.Notes,
+	}
+	for _, row := range rows {
+		if row.Status != OK {
+			r.Status = Failed
+		}
+		r.Messages += row.Messages
+		r.Bytes += row.Bytes
+		r.Blobs += row.Blobs
+		left := make(map[string]int64, len(row.Partitions))
+		for _, id := range row.Partitions {
+			left[id] = plan.Backlog[id]
+		}
+		for _, s := range row.Sources {
+			left[s.Partition] = s.Backlog
+			for _, lost := range s.LostToRetention {
+				r.LostToRetention = append(r.LostToRetention, Lost{s.Partition, lost})
+			}
+		}
+		for _, backlog := range left {
+			r.RemainingBacklog += backlog
+		}
+	}
+	return r
+}
