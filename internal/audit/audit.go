@@ -8,6 +8,7 @@ package audit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -61,7 +62,7 @@ type Report struct {
 	// Missing counts messages that were sent and are nowhere, or, where the contents are not known,
 	// sequence numbers within gaps.
 	Missing int64 `json:"missing"`
-	// Altered counts records that are not what was sent.
+	// Altered counts records that are not what was sent, or can't be read.
 	Altered int64 `json:"altered"`
 	// LostToRetention counts sequence numbers that the source itself no longer had: the blob behind such a
 	// hole names in its metadata the number that it follows on from.
@@ -202,20 +203,21 @@ func (a *audit) readBlob(ctx context.Context, name, partition string, span recor
 	defer content.Close()
 
 	var t tally
-	readable := true
+	defer a.add(&t)
 	records := record.NewReader(content, MaxRecord)
-	for readable {
+	for {
 		m, err := records.Next()
 		if err == io.EOF {
 			break
 		}
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			readable = false
+		if corrupt := new(record.CorruptError); errors.As(err, &corrupt) {
 			a.problem("blob %s: %v", name, err)
+			t.messages++
+			t.altered++
 			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read blob %s: %w", name, err)
 		}
 		// Records written without metadata have no sequence number to compare.
 		if at := span.First + t.messages; !m.EnqueuedTime.IsZero() && (m.SequenceNumber != at || m.Partition != partition) {
@@ -225,15 +227,18 @@ func (a *audit) readBlob(ctx context.Context, name, partition string, span recor
 		t.messages++
 		a.judge(&t, m, name)
 	}
-	if readable && t.messages != span.Count {
+	if t.messages != span.Count {
 		a.problem("blob %s: it holds %d records, its metadata say %d", name, t.messages, span.Count)
 	}
+	return nil
+}
+
+func (a *audit) add(t *tally) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.tally.messages += t.messages
 	a.tally.repeated += t.repeated
 	a.tally.altered += t.altered
-	a.mu.Unlock()
-	return nil
 }
 
 func (a *audit) judge(t *tally, m *message.Message, name string) {

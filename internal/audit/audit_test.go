@@ -195,7 +195,7 @@ func TestDamage(t *testing.T) {
 			b := s[name("0", 5)]
 			b.content = b.content[:len(b.content)-9]
 			s[name("0", 5)] = b
-		}, audit.Report{Messages: 39, Missing: 1}, "its metadata say"},
+		}, audit.Report{Messages: 40, Altered: 1, Missing: 1}, "cut short"},
 		{"metadata are gone", func(s memory, _ *audit.Expectation) {
 			b := s[name("0", 5)]
 			b.metadata = nil
