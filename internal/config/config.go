@@ -1,0 +1,165 @@
+// Package config reads the app settings of the worker and the invoker: environment variables, by the
+// names and defaults that the original Persistor had, and new ones beside them.
+//
+// Settings are read and checked all at once: [ReadWorker] and [ReadInvoker] return an [*Error] with every
+// missing and every bad setting, and secrets print as "[redacted]" wherever they turn up. The tables in
+// settings.go are what is read; docs/settings.md is written from the same tables.
+package config
+
+import (
+	"log/slog"
+	"time"
+
+	"persistor/internal/work"
+)
+
+// Lookup finds an environment variable, as [os.LookupEnv] does.
+type Lookup func(name string) (value string, ok bool)
+
+// Worker is what the worker runs by.
+type Worker struct {
+	Server     Server
+	Hub        Hub
+	Checkpoint Checkpoint
+	Storage    Storage
+	Record     Record
+	Batch      Batch
+	Pull       Pull
+	// Timeout is how long the platform lets one call last. Plan with [Worker.Budget].
+	Timeout time.Duration
+	// Concurrency is how many units the worker takes on at once; at least 1.
+	Concurrency int
+	// MemoryLimit bounds the bytes of messages held at once by all loops of the process, received
+	// ahead, gathered or being stored; at least twice Batch.Bytes.
+	MemoryLimit int
+	// Warnings are for the log: settings that were accepted and don't do what their reader may think.
+	Warnings []string
+}
+
+// Invoker is what the invoker runs by.
+type Invoker struct {
+	Server     Server
+	Hub        Hub
+	Checkpoint Checkpoint
+	// Targets are the workers' functions, to be used in turn; at least one.
+	Targets []Target
+	// Delay staggers the starts of calls; it may be 0.
+	Delay time.Duration
+	// Timeout is how long one invocation may last. Plan with [Invoker.Budget].
+	Timeout time.Duration
+	// Concurrency is how many calls to workers are under way at once; at least 1.
+	Concurrency int
+	Warnings    []string
+}
+
+// Server is how a program is reached.
+type Server struct {
+	// Address is the host and port to listen on; port 0 takes a free one.
+	Address string
+	// Key is what callers have to present as x-functions-key; "" lets everybody in.
+	Key      Secret
+	LogLevel slog.Level
+}
+
+// Hub is the Event Hub that is drained.
+type Hub struct {
+	Connection    Connection
+	Name          string
+	ConsumerGroup string
+	// CustomEndpoint is the host, with or without a port, to connect to in place of the namespace's own; "" for none.
+	CustomEndpoint string
+}
+
+// Checkpoint is where it is kept how far each partition is stored.
+type Checkpoint struct {
+	Connection Connection
+	Container  string
+	// Every is how many messages lie between two checkpoints of a partition at least, but for the last one of a loop.
+	Every int
+}
+
+// Storage is where blobs go.
+type Storage struct {
+	Connection      Connection
+	Container       string
+	CreateContainer bool
+	Folder          string // first part of every blob's name
+}
+
+// Record is how a message is written.
+type Record struct {
+	Metadata  bool
+	Separator string // "\n" or "\n\n"
+}
+
+// Batch is when the messages gathered become a blob: the first limit reached wins.
+type Batch struct {
+	Count int
+	Bytes int
+	Age   time.Duration
+}
+
+// Pull is how a loop receives. The zero of each field but Start leaves the choice to the loop.
+type Pull struct {
+	Start           work.From // of a partition without a checkpoint
+	IdleTimeout     time.Duration
+	ReceiveDuration time.Duration
+	Prefetch        int
+	ReceiveBatch    int // events that one receive call asks for at most
+}
+
+// Budget is how long one call may work: the timeout less a tenth of it, 10 s at most, in which the
+// answer travels.
+func (w Worker) Budget() time.Duration { return budget(w.Timeout) }
+
+// Budget is the same for one invocation.
+func (i Invoker) Budget() time.Duration { return budget(i.Timeout) }
+
+func budget(timeout time.Duration) time.Duration { return timeout - min(timeout/10, 10*time.Second) }
+
+// ReadWorker reads the worker's settings. The error is an [*Error].
+func ReadWorker(lookup Lookup) (Worker, error) {
+	w := Worker{Server: Server{Address: workerAddress}}
+	r := reader{lookup: lookup}
+	r.read(w.settings())
+
+	r.checkHub(&w.Hub)
+	r.checkStorage(&w.Storage.Connection)
+	r.checkCheckpoint(&w.Checkpoint, w.Storage.Connection)
+	r.checkAccess(w.Server)
+	if w.Storage.Folder == "" {
+		w.Storage.Folder = w.Hub.Name
+	}
+	if w.MemoryLimit == 0 {
+		w.MemoryLimit = max(defaultMemory, 4*w.Batch.Bytes)
+	}
+	if w.MemoryLimit < 2*w.Batch.Bytes {
+		r.problem("MEMORY_LIMIT", "expected at least %s: one batch is received while another is stored, of %s each by BATCH_BYTES", binary(2*w.Batch.Bytes), binary(w.Batch.Bytes))
+	}
+	w.Warnings = r.warnings
+	if err := r.err(); err != nil {
+		return Worker{}, err
+	}
+	return w, nil
+}
+
+// ReadInvoker reads the invoker's settings. The error is an [*Error].
+func ReadInvoker(lookup Lookup) (Invoker, error) {
+	i := Invoker{Server: Server{Address: invokerAddress}}
+	var storage Connection // the checkpoints' default
+	r := reader{lookup: lookup}
+	r.read(i.settings(&storage))
+
+	r.checkHub(&i.Hub)
+	if i.Checkpoint.Connection.IsZero() && !r.blames(checkpointSetting) {
+		r.checkStorage(&storage)
+	}
+	r.checkCheckpoint(&i.Checkpoint, storage)
+	r.checkAccess(i.Server)
+	r.checkTargets(i.Targets, i.Server.Key)
+	i.Warnings = r.warnings
+	if err := r.err(); err != nil {
+		return Invoker{}, err
+	}
+	return i, nil
+}

@@ -1,0 +1,154 @@
+package config
+
+import "time"
+
+// ServiceEventHubPull is the one SERVICE_TYPE that these programs run.
+const ServiceEventHubPull = "EVENT_HUB_PULL"
+
+// Settings that others are checked against.
+const (
+	hubSetting        = "EVENT_HUB_CONN_STRING"
+	hubNameSetting    = "EVENT_HUB_NAME"
+	checkpointSetting = "EVENT_HUB_CHECKPOINT_STORAGE_CONN_STRING"
+	storageSetting    = "PERSISTOR_STORAGE_CONNECTION_STRING"
+	keySetting        = "WORKER_KEY"
+	targetsSetting    = "FUNC_TO_INVOKE"
+)
+
+// Where the programs listen when no setting says: not at the same port, so that both run on one machine.
+const (
+	workerAddress  = "127.0.0.1:8080"
+	invokerAddress = "127.0.0.1:8081"
+)
+
+// defaultMemory holds a batch being stored, one being gathered and what is received ahead of them, at
+// the default BATCH_BYTES.
+const defaultMemory = 32 << 20
+
+// settings are all that the worker reads, in the order of the documentation.
+func (w *Worker) settings() []setting {
+	var all []setting
+	all = append(all, variantSettings()...)
+	all = append(all, w.Hub.settings()...)
+	all = append(all, w.Checkpoint.settings()...)
+	all = append(all, storageConnectionSettings(&w.Storage.Connection)...)
+	all = append(all, w.Storage.settings()...)
+	all = append(all, w.Record.settings()...)
+	all = append(all, w.Batch.settings()...)
+	all = append(all, w.Pull.settings()...)
+	all = append(all,
+		setting{name: "WORKER_TIMEOUT", value: seconds(&w.Timeout, 5*time.Second, 24*time.Hour), fallback: "230",
+			meaning: "How long one call may last: the nearest of the function's own timeout and what its callers wait, which is 230 s for an HTTP trigger. The worker is back a tenth of it earlier, or 10 s if that is less."},
+		setting{name: "WORKER_CONCURRENCY", value: whole(&w.Concurrency, 1, 256), fallback: "1",
+			meaning: "Work units that one worker takes on at once. Further calls are answered 429, so that they land on another instance."},
+		setting{name: "MEMORY_LIMIT", value: size(&w.MemoryLimit, 1<<20, 64<<30), otherwise: "32 MiB, or four times `BATCH_BYTES` if that is more",
+			meaning: "Bytes of messages that one worker holds at once: received ahead, gathered and being stored. The process itself takes about 30 MiB more. At least twice `BATCH_BYTES`."},
+	)
+	return append(all, w.Server.settings(workerAddress)...)
+}
+
+// settings are all that the invoker reads. Storage is the default for the checkpoints' connection.
+func (i *Invoker) settings(storage *Connection) []setting {
+	var all []setting
+	all = append(all, variantSettings()...)
+	all = append(all,
+		setting{name: targetsSetting, value: targets(&i.Targets), required: true, secret: true,
+			meaning: "URL of the worker's function. A list of several, separated by commas, is used in turn, where no load balancer does that. A URL without a path gets `/api/pull`."},
+		setting{name: "DELAY_BETWEEN_FUNCS", value: seconds(&i.Delay, 0, time.Minute), fallback: "0.25",
+			meaning: "Between the starts of two calls; the calls themselves overlap."},
+		setting{name: "INVOKER_TIMEOUT", value: seconds(&i.Timeout, 5*time.Second, 24*time.Hour), fallback: "180",
+			meaning: "How long one invocation may last; an HTTP trigger's caller waits 230 s. The invoker answers a tenth of it earlier, or 10 s if that is less, and gives its workers no longer."},
+		setting{name: "INVOKER_CONCURRENCY", value: whole(&i.Concurrency, 1, 1024), fallback: "64",
+			meaning: "Calls to workers that are under way at once."},
+	)
+	all = append(all, i.Hub.settings()...)
+	all = append(all, i.Checkpoint.settings()...)
+	all = append(all, storageConnectionSettings(storage)...)
+	return append(all, i.Server.settings(invokerAddress)...)
+}
+
+// variantSettings choose among the original's variants. They are read to refuse what would silently not
+// be done.
+func variantSettings() []setting {
+	const later = "TRUE is not supported for EVENT_HUB_PULL in this version, which creates a blob for each batch: set it to FALSE or remove it"
+	return []setting{
+		{name: "SERVICE_TYPE", value: service(), fallback: ServiceEventHubPull,
+			meaning: "The kind of persistor. `BINDING` and `SERVICE_BUS_PULL` are other programs' and refused."},
+		{name: "APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported for `EVENT_HUB_PULL` in this version."},
+		{name: "TIMED_APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported for `EVENT_HUB_PULL` in this version."},
+		{name: "PERSISTOR_OUTPUT_BINDING", value: refused("an output binding can't be used by a function that pulls: set it to FALSE or remove it"), fallback: "FALSE",
+			meaning: "An output binding can't be used by a function that pulls."},
+	}
+}
+
+func (h *Hub) settings() []setting {
+	return append(hubConnection(&h.Connection, hubSetting),
+		setting{name: hubNameSetting, value: matching(&h.Name, hubName, "a hub's name: up to 256 letters, digits, periods, hyphens and underscores"), otherwise: "the connection string's EntityPath",
+			meaning: "The hub to drain. When the connection string has an `EntityPath`, both have to agree."},
+		setting{name: "EVENT_HUB_CONSUMER_GROUP", value: matching(&h.ConsumerGroup, groupName, "a consumer group's name: up to 256 letters, digits, periods, hyphens and underscores"), fallback: "$Default",
+			meaning: "The consumer group to read as. Give the persistor one of its own: it takes partitions over from other readers of the group."},
+		setting{name: "EVENT_HUB_CUSTOM_ENDPOINT", value: matching(&h.CustomEndpoint, hostPort, "a host name, with a port or without"),
+			meaning: "A host to connect to in place of the namespace's own, such as a proxy or a private endpoint."},
+	)
+}
+
+func (c *Checkpoint) settings() []setting {
+	return append(storageConnection(&c.Connection, checkpointSetting,
+		"Connection string of the storage account that keeps checkpoints, in the format of the Event Hubs SDKs; or `file:///ABSOLUTE/DIRECTORY`.",
+		"that of `"+storageSetting+"`"),
+		setting{name: "EVENT_HUB_CHECKPOINT_CONTAINER", value: container(&c.Container), required: true,
+			meaning: "The container that keeps checkpoints."},
+		setting{name: "EVENT_HUB_CHECKPOINT_UPDATE_RATE", value: whole(&c.Every, 1, 1_000_000_000), fallback: "200",
+			meaning: "Messages between two checkpoints of a partition, at least. A checkpoint follows a stored blob, so a blob of more messages has one of its own, whatever this says; the last blob of a run always has one."},
+	)
+}
+
+func storageConnectionSettings(c *Connection) []setting {
+	return storageConnection(c, storageSetting,
+		"Connection string of the storage account that blobs go to; `UseDevelopmentStorage=true` for Azurite; or `file:///ABSOLUTE/DIRECTORY`.",
+		"required, unless the identity form is used")
+}
+
+func (s *Storage) settings() []setting {
+	return []setting{
+		{name: "PERSISTOR_CONTAINER_NAME", value: container(&s.Container), required: true, meaning: "The container that blobs go to."},
+		{name: "PERSISTOR_CREATE_CONTAINER", value: flag(&s.CreateContainer), fallback: "FALSE", meaning: "Whether to create containers that are missing."},
+		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the hub's name", meaning: "The main folder: the first part of every blob's name."},
+	}
+}
+
+func (rec *Record) settings() []setting {
+	return []setting{
+		{name: "GET_METADATA", value: flag(&rec.Metadata), fallback: "FALSE", meaning: "Whether records keep the message's properties (`METADATA`) and what the service says of it (`SYSTEM`)."},
+		{name: "RECORD_SEPARATOR", value: choice(&rec.Separator, []string{"one", "two"}, "\n", "\n\n"), fallback: "two", meaning: "How many newlines end a record."},
+	}
+}
+
+func (b *Batch) settings() []setting {
+	return []setting{
+		{name: "BATCH_COUNT", value: whole(&b.Count, 1, 1<<18), fallback: "10000", meaning: "Messages that one blob holds at most."},
+		{name: "BATCH_BYTES", value: size(&b.Bytes, 64<<10, 64<<20), fallback: "4MiB", meaning: "Bytes at which a batch becomes a blob. A single message may be larger."},
+		{name: "BATCH_AGE", value: seconds(&b.Age, 100*time.Millisecond, time.Hour), fallback: "60", meaning: "How long a message waits at most for its batch to fill."},
+	}
+}
+
+func (p *Pull) settings() []setting {
+	return []setting{
+		{name: "EVENT_HUB_START", value: start(&p.Start), fallback: "earliest", meaning: "Where to start in a partition that has no checkpoint."},
+		{name: "EVENT_HUB_IDLE_TIMEOUT", value: seconds(&p.IdleTimeout, 10*time.Second, 24*time.Hour), otherwise: "none", meaning: "Ends a loop that has received nothing for so long."},
+		{name: "EVENT_HUB_RECEIVE_DURATION", value: seconds(&p.ReceiveDuration, time.Second, 24*time.Hour), otherwise: "until drained", meaning: "Ends a loop that has received for so long; what it holds is stored."},
+		{name: "EVENT_HUB_PREFETCH", value: whole(&p.Prefetch, 1, 5000), otherwise: "as many as `MEMORY_LIMIT` allows, up to 5,000", meaning: "Events received ahead. The further away the hub, the more it takes to keep busy."},
+		{name: "EVENT_HUB_PULL_MAX_BATCH", alias: "EVENT_HUB_PULL_BATCH_SIZE", value: whole(&p.ReceiveBatch, 1, 10000), otherwise: "chosen by the loop", meaning: "Events that one receive call asks for at most."},
+	}
+}
+
+// settings end with the three that say where to listen, the later ones of which win.
+func (s *Server) settings(otherwise string) []setting {
+	return []setting{
+		{name: keySetting, value: key(&s.Key), secret: true, otherwise: "everybody may call", meaning: "Key that callers have to present in the header `x-functions-key`. The invoker presents it to its workers, too."},
+		{name: "LOG_LEVEL", value: level(&s.LogLevel), fallback: "info", meaning: "The least level that is logged."},
+		{name: "PORT", value: port(&s.Address, ""), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port to listen on at every address of the host, as container platforms set it."},
+		{name: "LISTEN_ADDRESS", value: address(&s.Address), otherwise: "`" + otherwise + "`", meaning: "Address to listen on; goes before `PORT`."},
+		{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: port(&s.Address, "127.0.0.1"), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1; goes before both."},
+	}
+}
