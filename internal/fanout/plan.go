@@ -52,10 +52,15 @@ type Partition struct {
 }
 
 // Backlog is how many sequence numbers wait to be stored. It is an upper bound: compaction leaves
-// holes, and without a checkpoint the whole partition counts, wherever the run will start.
+// holes, and without a checkpoint the whole partition counts, wherever the run will start. It counts as
+// well when the checkpoint lies beyond the last event, as it does where a hub was made anew under its
+// old name: nothing can be stored then, but the worker that tries says so.
 func (p Partition) Backlog() int64 {
 	if p.Empty {
 		return 0
+	}
+	if p.Checkpoint > p.Last {
+		return p.Last - p.First + 1
 	}
 	return max(0, p.Last-max(p.Checkpoint, p.First-1))
 }
