@@ -1,14 +1,19 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"persistor/internal/api"
+	"persistor/internal/fanout"
 	"persistor/internal/pull"
 	"persistor/internal/pull/eventhub"
 	"persistor/internal/record"
@@ -24,22 +29,30 @@ type Drainer struct {
 	Folder string // main folder of the blobs' names
 	Format record.Format
 
-	Limits          pull.Limits
+	Limits pull.Limits
+	// BatchMemory bounds the bytes of all batches that the loops of one unit hold.
+	BatchMemory int
+
 	Chunk           int           // messages of one receive call
 	Idle            time.Duration // ends a loop when no message came for so long; 0: never
 	CheckpointEvery int64         // messages between checkpoints, at least
 	From            *work.From    // where to start without a checkpoint; nil: earliest
+
 	// Timeout bounds every unit: the function's own timeout less a margin.
 	Timeout time.Duration
+	// Log takes a line for each partition drained; nil drops them.
+	Log *slog.Logger
 
 	mu   sync.Mutex
 	live map[*pull.Progress]watched
 }
 
+// watched is what is known of a loop beside its counts.
 type watched struct {
 	run       string
 	unit      int
 	partition string
+	target    int64
 }
 
 // Drain runs a unit and answers within its budget, or the worker's own if that is shorter. When ctx
@@ -54,11 +67,28 @@ func (d *Drainer) Drain(ctx context.Context, unit work.Unit) work.Report {
 	for i, partition := range unit.Partitions {
 		loops.Go(func() error {
 			sources[i] = d.drain(ctx, unit, partition, deadline)
+			d.log(unit, sources[i])
 			return nil
 		})
 	}
 	_ = loops.Wait()
 	return work.NewReport(unit, sources, time.Since(began))
+}
+
+func (d *Drainer) log(unit work.Unit, s work.Source) {
+	if d.Log == nil {
+		return
+	}
+	log := d.Log.With("run", unit.Run, "unit", unit.Unit, "partition", s.Partition, "ended", s.Ended,
+		"messages", s.Messages, "blobs", s.Blobs, "already_stored", s.AlreadyStored, "checkpoint", s.Checkpoint, "backlog", s.Backlog)
+	for _, r := range s.LostToRetention {
+		log.Warn("the hub dropped messages before they were stored", "from", r.From, "to", r.To)
+	}
+	if !s.Ended.OK() {
+		log.Error("failed to drain a partition", "error", s.Error)
+		return
+	}
+	log.Info("drained a partition")
 }
 
 func (d *Drainer) budget(unit work.Unit) time.Duration {
@@ -96,7 +126,7 @@ func (d *Drainer) drain(ctx context.Context, unit work.Unit, partition string, d
 	defer closeWithin(source.Close, 2*time.Second)
 
 	progress := new(pull.Progress)
-	defer d.watch(progress, watched{unit.Run, unit.Unit, partition})()
+	defer d.watch(progress, watched{unit.Run, unit.Unit, partition, start.Target})()
 	loop := pull.Loop{
 		Source: source, Sink: sink{d.Store}, Format: d.Format,
 		Folder: d.Folder, Partition: partition, RunID: unit.Run,
@@ -106,11 +136,9 @@ func (d *Drainer) drain(ctx context.Context, unit work.Unit, partition string, d
 	return loop.Run(ctx)
 }
 
-// batchesInMemory is how many full batches the loops of one unit may hold together. A loop holds two.
-const batchesInMemory = 4
-
-// limitsOf gives the limits of one batch: those of the unit, else the settings'. Where many loops run side by side each gets
-// a smaller share of the memory.
+// limitsOf gives the limits of one batch: those of the unit, else the settings'. A loop holds two batches,
+// one that fills and one that is being stored, so where many loops run side by side each batch gets a
+// smaller share of the memory.
 func (d *Drainer) limitsOf(unit work.Unit) pull.Limits {
 	limits := d.Limits
 	if unit.Batch.Count > 0 {
@@ -123,9 +151,44 @@ func (d *Drainer) limitsOf(unit work.Unit) pull.Limits {
 		limits.Age = time.Duration(unit.Batch.AgeSeconds * float64(time.Second))
 	}
 	loops := min(max(unit.Tasks, 1), len(unit.Partitions))
-	limits.Bytes = min(limits.Bytes, max(limits.Bytes*batchesInMemory/(2*loops), 256<<10))
+	limits.Bytes = min(limits.Bytes, max(d.BatchMemory/(2*loops), leastBatch))
 	return limits
 }
+
+// Plan makes one unit of every partition that has a backlog.
+func (d *Drainer) Plan(ctx context.Context, req fanout.Request) (work.Unit, error) {
+	partitions, err := planner{d.Hub}.Partitions(ctx)
+	if err != nil {
+		return work.Unit{}, err
+	}
+	run := fanout.NewRun(time.Now())
+	req.N = 1
+	plan, err := fanout.NewPlan(run, partitions, req)
+	if err != nil || len(plan.Units) == 0 {
+		return work.Unit{Run: run.ID}, err
+	}
+	return plan.Units[0], nil
+}
+
+// Progress says how far the loops are that run now, in the order of runs, units and partitions.
+func (d *Drainer) Progress() []api.Progress {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []api.Progress
+	for p, w := range d.live {
+		all = append(all, api.Progress{
+			Run: w.run, Unit: w.unit, Partition: w.partition,
+			Received: p.Received.Load(), Stored: p.Stored.Load(), Last: w.target,
+		})
+	}
+	slices.SortFunc(all, func(a, b api.Progress) int {
+		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Partition, b.Partition))
+	})
+	return all
+}
+
+// leastBatch is the share, in bytes, below which blobs would become too many: 256 KiB.
+const leastBatch = 256 << 10
 
 func (d *Drainer) watch(p *pull.Progress, w watched) (forget func()) {
 	d.mu.Lock()

@@ -96,6 +96,9 @@ func OpenDir(root string, create bool) (*Dir, error) {
 // Close gives the directory's handle back. Nothing else needs it: what was created is on disk.
 func (d *Dir) Close() error { return d.root.Close() }
 
+// Path is the directory, for what else wants to keep files in it.
+func (d *Dir) Path() string { return d.root.Name() }
+
 // Create implements [Store].
 func (d *Dir) Create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
 	err := check(name, body, metadata)

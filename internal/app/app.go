@@ -1,0 +1,143 @@
+// Package app makes the two programs out of their parts. It alone knows every part.
+//
+//	settings --> config --.
+//	                      v
+//	worker:  api.NewWorker --> Drainer --> pull.Loop --> eventhub.Source   (Event Hubs)
+//	                                          |  '-----> store             (blobs)
+//	                                          '--------> checkpoints       (blobs or files)
+//	invoker: api.NewInvoker --> fanout.Dispatcher --> POST to workers
+//	                                  '--> planner --> eventhub.Hub
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2/checkpoints"
+
+	"persistor/internal/api"
+	"persistor/internal/config"
+	"persistor/internal/pull/eventhub"
+	"persistor/internal/store"
+)
+
+// Program is a worker or an invoker, ready to run.
+type Program struct {
+	Handler http.Handler
+	// Log is what the program logs to.
+	Log     *slog.Logger
+	address string
+	drain   time.Duration
+	close   func(context.Context) error
+}
+
+// Run listens, says where on stdout in one line of JSON, {"listening":"http://HOST:PORT"}, and answers
+// calls until ctx ends; then it stops taking calls, waits for those in flight to store what they hold,
+// and returns.
+func (p *Program) Run(ctx context.Context, stdout io.Writer) error {
+	listener, err := net.Listen("tcp", p.address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; set LISTEN_ADDRESS to a free address", p.address, errors.Unwrap(err))
+	}
+	line, err := json.Marshal(map[string]string{"listening": "http://" + listener.Addr().String()})
+	if err != nil {
+		return fmt.Errorf("say where it listens: %w", err)
+	}
+	fmt.Fprintf(stdout, "%s\n", line)
+	return api.Serve(ctx, listener, p.Handler, p.drain)
+}
+
+// Close gives back what the program holds. It is called after Run has returned.
+func (p *Program) Close(ctx context.Context) error { return p.close(ctx) }
+
+// Exit statuses of the programs.
+const (
+	ExitOK       = 0
+	ExitFailed   = 1 // the program could not start or work
+	ExitSettings = 2 // its settings are wrong
+)
+
+// Main runs a program from its settings to its end, and returns the exit status. SIGTERM and Ctrl-C end
+// it in good order. Problems with the settings go to stderr, everything else to the log on stdout, where
+// the Functions host takes lines for information (lines on stderr it takes for errors).
+func Main(ctx context.Context, open func(context.Context, config.Lookup, io.Writer) (*Program, error)) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	program, err := open(ctx, os.LookupEnv, os.Stdout)
+	if wrong := (*config.Error)(nil); errors.As(err, &wrong) {
+		fmt.Fprintln(os.Stderr, wrong)
+		return ExitSettings
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "persistor:", err)
+		return ExitFailed
+	}
+	err = program.Run(ctx, os.Stdout)
+	closeWithin(program.Close, 5*time.Second)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "persistor:", err)
+		return ExitFailed
+	}
+	return ExitOK
+}
+
+// newLog logs lines of JSON, as the Functions host and every log collector read them.
+func newLog(w io.Writer, level slog.Level, program string) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})).With("program", program)
+}
+
+// openHub connects to the hub, with its checkpoints.
+func openHub(ctx context.Context, hub config.Hub, at config.Checkpoint, prefetch, prefetchBytes int) (*eventhub.Hub, error) {
+	checkpoints, err := openCheckpoints(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	o := eventhub.Options{
+		ConnectionString: hub.Connection.ConnectionString.Reveal(),
+		Namespace:        hub.Connection.FullyQualifiedNamespace,
+		EventHub:         hub.Name,
+		ConsumerGroup:    hub.ConsumerGroup,
+		CustomEndpoint:   hub.CustomEndpoint,
+		Checkpoints:      checkpoints,
+		Prefetch:         prefetch,
+		PrefetchBytes:    prefetchBytes,
+	}
+	if o.Credential, err = hub.Connection.TokenCredential(); err != nil {
+		return nil, fmt.Errorf("connect to Event Hub %s: %w", hub.Name, err)
+	}
+	return eventhub.Connect(o)
+}
+
+// openCheckpoints opens the container or the directory of the checkpoints, and makes it when it is
+// missing: unlike the one for blobs it holds nothing that a misspelt name could scatter.
+func openCheckpoints(ctx context.Context, at config.Checkpoint) (eventhub.Checkpoints, error) {
+	opened, err := openStore(ctx, at.Connection, at.Container, true)
+	if err != nil {
+		return nil, fmt.Errorf("open checkpoints (EVENT_HUB_CHECKPOINT_CONTAINER): %w", err)
+	}
+	switch s := opened.(type) {
+	case *store.Azure:
+		return checkpoints.NewBlobStore(s.Container(), nil)
+	case *store.Dir:
+		return eventhub.DirCheckpoints(s.Path()), nil
+	}
+	return nil, fmt.Errorf("open checkpoints: %T can't keep them", opened)
+}
+
+func openStore(ctx context.Context, c config.Connection, container string, create bool) (store.Store, error) {
+	token, err := c.TokenCredential()
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, store.Options{Location: c.Location(), Credential: token, Container: container, Create: create})
+}

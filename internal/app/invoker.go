@@ -1,0 +1,57 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"persistor/internal/api"
+	"persistor/internal/config"
+	"persistor/internal/fanout"
+	"persistor/internal/pull/eventhub"
+)
+
+// OpenInvoker makes an invoker out of its settings. Log lines go to logs. The error is a *config.Error
+// when the settings are wrong.
+func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Program, error) {
+	c, err := config.ReadInvoker(lookup)
+	if err != nil {
+		return nil, err
+	}
+	hub, err := openHub(ctx, c.Hub, c.Checkpoint, 0, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start invoker: %w", err)
+	}
+	o := fanout.Options{Key: c.Server.Key.Reveal(), Delay: c.Delay, Budget: c.Budget(), Limit: c.Concurrency}
+	for _, target := range c.Targets {
+		o.Workers = append(o.Workers, target.URL())
+	}
+	dispatcher, err := fanout.NewDispatcher(o)
+	if err != nil {
+		return nil, fmt.Errorf("start invoker: %w", err)
+	}
+	log := newLog(logs, c.Server.LogLevel, "invoker")
+	for _, w := range c.Warnings {
+		log.Warn(w)
+	}
+	return &Program{
+		Handler: api.NewInvoker(
+			api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log},
+			runner{dispatcher, hub},
+		),
+		Log:     log,
+		address: c.Server.Address,
+		drain:   c.Budget(),
+		close:   hub.Close,
+	}, nil
+}
+
+// runner carries out runs on one hub.
+type runner struct {
+	dispatcher *fanout.Dispatcher
+	hub        *eventhub.Hub
+}
+
+func (r runner) Run(ctx context.Context, req fanout.Request) (fanout.Report, error) {
+	return r.dispatcher.Run(ctx, planner{r.hub}, req)
+}
