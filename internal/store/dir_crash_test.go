@@ -1,0 +1,250 @@
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestMain lets the test binary be run as a process that stores blobs, to be killed.
+func TestMain(m *testing.M) {
+	switch root := os.Getenv("STORE_TEST_ROOT"); os.Getenv("STORE_TEST_AS") {
+	case "dies at a step":
+		dieAt(root, os.Getenv("STORE_TEST_STEP"))
+	case "creator":
+		createAll(root)
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+func process(as, root, step string) *exec.Cmd {
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), "STORE_TEST_AS="+as, "STORE_TEST_ROOT="+root, "STORE_TEST_STEP="+step)
+	c.Stderr = os.Stderr
+	return c
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return v
+}
+
+const crashName = "hub/2026/01/31/3/blob.txt"
+
+var crashBody = bytes.Repeat([]byte("whole or not at all\n"), 5000)
+
+func dieAt(root, step string) {
+	d := must(OpenDir(root, true))
+	d.step = func(done string) {
+		if done == step {
+			self := must(os.FindProcess(os.Getpid()))
+			self.Kill()
+			select {}
+		}
+	}
+	must(d.Create(context.Background(), crashName, crashBody, map[string]string{"by": "the dead"}))
+}
+
+// TestDirKilledAtEachStep kills a process after each step of Create, and lets each method in turn be
+// the first to look at what it left.
+func TestDirKilledAtEachStep(t *testing.T) {
+	var steps []string
+	d := openDir(t, t.TempDir())
+	d.step = func(done string) { steps = append(steps, done) }
+	if _, err := d.Create(t.Context(), crashName, crashBody, nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(steps) < 7 {
+		t.Fatalf("Create went through %q only", steps)
+	}
+	looks := map[string]func(d *Dir) (found bool, err error){
+		"Metadata": func(d *Dir) (bool, error) {
+			_, err := d.Metadata(t.Context(), crashName)
+			return err == nil, ignore(err, ErrNotFound)
+		},
+		"Open": func(d *Dir) (bool, error) {
+			r, err := d.Open(t.Context(), crashName)
+			if err == nil {
+				r.Close()
+			}
+			return err == nil, ignore(err, ErrNotFound)
+		},
+		"List": func(d *Dir) (bool, error) {
+			for b, err := range d.List(t.Context(), "hub/") {
+				return err == nil && b.Size == int64(len(crashBody)), err
+			}
+			return false, nil
+		},
+		"Create": func(d *Dir) (bool, error) {
+			there, err := d.Create(t.Context(), crashName, crashBody, map[string]string{"by": "the living"})
+			return there["by"] == "the dead", ignore(err, ErrExists)
+		},
+		"sweep": func(d *Dir) (bool, error) {
+			if err := d.sweep(time.Now().Add(time.Hour)); err != nil {
+				return false, err
+			}
+			_, err := d.Metadata(t.Context(), crashName)
+			return err == nil, ignore(err, ErrNotFound)
+		},
+	}
+	for i, step := range steps {
+		committed := i >= slices.Index(steps, "committed")
+		for method, look := range looks {
+			t.Run(step+"/"+method, func(t *testing.T) {
+				t.Parallel()
+				root := t.TempDir()
+				if err := process("dies at a step", root, step).Run(); err == nil {
+					t.Fatal("the process was not killed")
+				}
+				d := openDir(t, root)
+				found, err := look(d)
+				if err != nil || found != committed {
+					t.Fatalf("first look: found %v, error %v; want found %v", found, err, committed)
+				}
+				if !committed && method != "Create" {
+					if got := names(t, d, ""); got != nil {
+						t.Fatalf("List = %q of what is not there", got)
+					}
+					if _, err := d.Create(t.Context(), crashName, crashBody, nil); err != nil {
+						t.Fatalf("Create after the kill: %v", err)
+					}
+				}
+				whole(t, d, crashName, crashBody)
+				if err := d.sweep(time.Now().Add(time.Hour)); err != nil {
+					t.Fatal(err)
+				}
+				if left := staged(t, root); left != nil {
+					t.Errorf("after a sweep staging holds %q", left)
+				}
+				whole(t, d, crashName, crashBody)
+			})
+		}
+	}
+}
+
+func ignore(err, expected error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
+	return err
+}
+
+// In the race, every blob's content follows from its name and its creator.
+const raceNames = 60
+
+func raceName(i int) string { return fmt.Sprintf("p/%d/blob-%04d", i%4, i) }
+
+func raceBody(name, creator string) []byte {
+	return bytes.Repeat([]byte(name+" by "+creator+"\n"), 2000)
+}
+
+// createAll races for every name, and prints each with its creator once it knows.
+func createAll(root string) {
+	me := strings.ToLower(rand.Text())
+	d := must(OpenDir(root, true))
+	for _, i := range mathrand.Perm(raceNames) {
+		name := raceName(i)
+		there, err := d.Create(context.Background(), name, raceBody(name, me), map[string]string{"creator": me})
+		switch {
+		case err == nil:
+			fmt.Println(name, me)
+		case errors.Is(err, ErrExists):
+			fmt.Println(name, there["creator"])
+		default:
+			must(0, err)
+		}
+	}
+}
+
+// TestDirKilledAtRandom lets processes race for the same names while they are killed at random. Who
+// was once said to have created a blob must be its creator for ever.
+// PERSISTOR_SOAK=1 kills many more of them.
+func TestDirKilledAtRandom(t *testing.T) {
+	kills := 24
+	if os.Getenv("PERSISTOR_SOAK") == "1" {
+		kills = 2000
+	}
+	const racers = 3
+	for killed := 0; killed < kills; {
+		root := t.TempDir()
+		var mu sync.Mutex
+		creators := make(map[string]string)
+		race := func(life time.Duration) bool {
+			c := process("creator", root, "")
+			stdout, err := c.StdoutPipe()
+			if err != nil {
+				t.Error(err)
+				return false
+			}
+			if err := c.Start(); err != nil {
+				t.Error(err)
+				return false
+			}
+			if life > 0 {
+				defer time.AfterFunc(life, func() { c.Process.Kill() }).Stop()
+			}
+			for lines := bufio.NewScanner(stdout); lines.Scan(); {
+				name, creator, ok := strings.Cut(lines.Text(), " ")
+				if !ok {
+					continue // cut off by the kill
+				}
+				mu.Lock()
+				if before, known := creators[name]; known && before != creator {
+					t.Errorf("%s was created by %s, and then by %s", name, before, creator)
+				}
+				creators[name] = creator
+				mu.Unlock()
+			}
+			err = c.Wait()
+			if life == 0 && err != nil {
+				t.Errorf("a process that was left alone: %v", err)
+			}
+			return err != nil
+		}
+		var wg sync.WaitGroup
+		for range racers {
+			wg.Go(func() {
+				for range 4 {
+					if race(time.Duration(5+mathrand.IntN(60)) * time.Millisecond) {
+						mu.Lock()
+						killed++
+						mu.Unlock()
+					}
+				}
+			})
+		}
+		wg.Wait()
+		race(0)
+		if t.Failed() {
+			return
+		}
+		d := openDir(t, root)
+		if got := names(t, d, ""); len(got) != raceNames {
+			t.Fatalf("List yields %d blobs, want %d", len(got), raceNames)
+		}
+		for name, creator := range creators {
+			whole(t, d, name, raceBody(name, creator))
+		}
+		if err := d.sweep(time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if left := staged(t, root); left != nil {
+			t.Errorf("after a sweep staging holds %q", left)
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func openDir(t *testing.T, root string) *Dir {
+	t.Helper()
+	d, err := OpenDir(root, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func names(t *testing.T, d *Dir, prefix string) []string {
+	t.Helper()
+	var names []string
+	for b, err := range d.List(t.Context(), prefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, b.Name)
+	}
+	return names
+}
+
+func staged(t *testing.T, root string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, stagingDir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestDirKeepsPlainFiles(t *testing.T) {
+	root := t.TempDir()
+	d := openDir(t, root)
+	if _, err := d.Create(t.Context(), "hub/2026/1.txt", []byte("content"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(root, "hub/2026/1.txt")); err != nil || string(got) != "content" {
+		t.Errorf("the blob's file holds %q, %v", got, err)
+	}
+	if left := staged(t, root); left != nil {
+		t.Errorf("left in staging: %v", left)
+	}
+}
+
+func TestDirListsItsBlobsAlone(t *testing.T) {
+	root := t.TempDir()
+	d := openDir(t, root)
+	if err := os.WriteFile(filepath.Join(root, "notes"), []byte("put here by hand"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, d, ""); got != nil {
+		t.Errorf("List yields %q, which no Create stored", got)
+	}
+	if _, err := d.Open(t.Context(), "notes"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Open of a file that no Create stored: %v, want ErrNotFound", err)
+	}
+}
+
+// TestDirListsLargeFolders lists folders of more entries than are held in memory.
+func TestDirListsLargeFolders(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	d.page = 3
+	var want []string
+	for i := range 20 {
+		want = append(want, fmt.Sprintf("a/%02d", i), fmt.Sprintf("a/%02d/x", i+50))
+	}
+	for _, name := range want {
+		if _, err := d.Create(t.Context(), name, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(want)
+	if got := names(t, d, ""); !slices.Equal(got, want) {
+		t.Errorf("List = %q, want %q", got, want)
+	}
+	if got := names(t, d, "a/1"); !slices.Equal(got, want[10:20]) {
+		t.Errorf("List of a/1 = %q, want %q", got, want[10:20])
+	}
+}
+
+func TestDirRefusesBlobsNamedAsFolders(t *testing.T) {
+	for _, order := range [][2]string{{"a", "a/b"}, {"a/b", "a"}} {
+		d := openDir(t, t.TempDir())
+		if _, err := d.Create(t.Context(), order[0], []byte("x"), nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := d.Create(t.Context(), order[1], []byte("y"), nil)
+		if err == nil || errors.Is(err, ErrExists) {
+			t.Errorf("Create(%q) beside %q = %v, want it refused", order[1], order[0], err)
+		}
+		if got := names(t, d, ""); !slices.Equal(got, order[:1]) {
+			t.Errorf("List = %q, want %q alone", got, order[0])
+		}
+	}
+}
+
+// TestDirTellsOfRemovedFiles has a blob's file removed by hand: no method may take it for one that
+// never was.
+func TestDirTellsOfRemovedFiles(t *testing.T) {
+	root := t.TempDir()
+	d := openDir(t, root)
+	if _, err := d.Create(t.Context(), "a/b", []byte("x"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(root, "a")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Metadata(t.Context(), "a/b")
+	check := func(method string, err error) {
+		if err == nil || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), ".persistor/metadata/a/b") {
+			t.Errorf("%s = %v, want an error that names what is left of the blob", method, err)
+		}
+	}
+	check("Metadata", err)
+	_, err = d.Open(t.Context(), "a/b")
+	check("Open", err)
+	_, err = d.Create(t.Context(), "a/b", nil, nil)
+	check("Create", err)
+	for _, err := range d.List(t.Context(), "") {
+		check("List", err)
+	}
+}
+
+// TestDirSweep opens a directory in which dead processes left files, old and recent.
+func TestDirSweep(t *testing.T) {
+	root := t.TempDir()
+	openDir(t, root)
+	old := time.Now().Add(-staleAfter - time.Hour)
+	for file, age := range map[string]time.Time{
+		"OLD.data": old, "OLD.json": old, // died between steps 2 and 3
+		"TORN.data": old, "TORN.json": old, // died in step 2
+		"LONE.data": old, // died between steps 1 and 2
+		"NEW.data":  time.Now(), "NEW.json": time.Now(),
+	} {
+		content := `{"name":"blob","staging":"` + strings.TrimSuffix(file, ".json") + `","metadata":{}}`
+		if strings.HasPrefix(file, "TORN") {
+			content = content[:20]
+		}
+		path := filepath.Join(root, stagingDir, file)
+		if err := errors.Join(os.WriteFile(path, []byte(content), 0o666), os.Chtimes(path, age, age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := openDir(t, root)
+	var left []string
+	for _, file := range staged(t, root) {
+		left = append(left, filepath.Base(file))
+	}
+	if want := []string{"NEW.data", "NEW.json"}; !slices.Equal(left, want) {
+		t.Errorf("after the sweep staging holds %q, want %q", left, want)
+	}
+	if got := names(t, d, ""); got != nil {
+		t.Errorf("the sweep made blobs of what was never committed: %q", got)
+	}
+}
+
+// TestDirIsHeldToItsRoot follows a link out of the directory: it must not.
+func TestDirIsHeldToItsRoot(t *testing.T) {
+	root, outside := t.TempDir(), t.TempDir()
+	d := openDir(t, root)
+	if err := os.Symlink(outside, filepath.Join(root, "out")); err != nil {
+		t.Skip(err)
+	}
+	if _, err := d.Create(t.Context(), "out/blob", nil, nil); err == nil {
+		t.Error("a blob was created through a link that leads out of the directory")
+	}
+	if _, err := os.Stat(filepath.Join(outside, "blob")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file was written outside of the directory: %v", err)
+	}
+}
+
+func TestOpenRefusesOddDirectories(t *testing.T) {
+	for _, o := range []Options{
+		{Location: "file://relative/path"}, {Location: "file:relative"}, {Location: "file:///tmp?x=1"}, {Location: "file:///%zz"},
+		{Location: "file://" + t.TempDir(), Container: "../x", Create: true},
+		{Location: "file://" + t.TempDir(), Container: "a/b", Create: true},
+	} {
+		if _, err := Open(t.Context(), o); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("Open(%+v) = %v, want one line of error", o, err)
+		}
+	}
+}
+
+// whole fails the test unless a blob is there with the given content, by every method.
+func whole(t *testing.T, d *Dir, name string, body []byte) {
+	t.Helper()
+	r, err := d.Open(t.Context(), name)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer r.Close()
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%s holds %d bytes (%v), not the %d that were created", name, len(got), err, len(body))
+	}
+	if got := names(t, d, name); !slices.Equal(got, []string{name}) {
+		t.Errorf("List(%q) = %q", name, got)
+	}
+	if _, err := d.Create(t.Context(), name, nil, nil); !errors.Is(err, ErrExists) {
+		t.Errorf("Create(%q) again = %v, want ErrExists", name, err)
+	}
+}
