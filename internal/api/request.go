@@ -1,0 +1,247 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"persistor/internal/fanout"
+	"persistor/internal/work"
+)
+
+// What a request may ask for, at most.
+const (
+	maxBatchCount = 10_000          // messages, as in the original
+	maxBatchBytes = 64 << 20        // a worker holds a few batches in memory
+	maxBatchAge   = time.Hour       // an upload that waits longer helps nobody
+	maxBudget     = 24 * time.Hour  // of a unit; the worker's own timeout is far below
+	maxUnitNumber = fanout.MaxUnits // units count from 0
+	maxPartitions = fanout.MaxUnits // of one hub
+	maxPartition  = 32              // bytes of an id; Event Hubs numbers partitions from 0
+)
+
+// The query parameters of the original, which users' schedules and scripts have in them.
+const (
+	paramN         = "N"
+	paramPerFunc   = "N_per_func"
+	paramBatchSize = "batch_store_size"
+)
+
+// Azure Functions takes its own out of the query, or not, depending on the host's version.
+var hostParams = []string{"code", "clientId"}
+
+var (
+	runID       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	partitionID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,` + strconv.Itoa(maxPartition) + `}$`)
+)
+
+// invocation is the JSON that a caller may POST to the invoker. Each number may also be in the query.
+type invocation struct {
+	N              *int       `json:"N"`
+	PerFunc        *int       `json:"N_per_func"`
+	BatchStoreSize *int       `json:"batch_store_size"`
+	Partitions     []string   `json:"partitions"`
+	From           *work.From `json:"from"`
+	Batch          work.Batch `json:"batch"`
+	BudgetSeconds  *float64   `json:"budget_seconds"`
+}
+
+// parseInvocation reads what the invoker is asked for. A number may be in the query or in the body;
+// where it is in both, and they differ, neither is guessed to be meant: it is an error. budget is the
+// most that may be asked for.
+func parseInvocation(query url.Values, body []byte, budget time.Duration) (fanout.Request, error) {
+	var in invocation
+	if err := decode(body, &in); err != nil {
+		return fanout.Request{}, err
+	}
+	if err := onlyParams(query, paramN, paramPerFunc, paramBatchSize); err != nil {
+		return fanout.Request{}, err
+	}
+	n, err1 := number(query, paramN, in.N, fanout.MaxUnits)
+	perFunc, err2 := number(query, paramPerFunc, in.PerFunc, fanout.MaxTasks)
+	size, err3 := number(query, paramBatchSize, in.BatchStoreSize, maxBatchCount)
+	req := fanout.Request{N: n, PerFunc: perFunc, Partitions: in.Partitions, From: in.From, Batch: in.Batch}
+	err := errors.Join(err1, err2, err3, checkPartitions(in.Partitions), checkFrom(in.From), checkBatch(in.Batch))
+	switch {
+	case size != 0 && in.Batch.Count != 0 && size != in.Batch.Count:
+		err = errors.Join(err, fmt.Errorf("%s is %d and batch.count is %d: give one, or both the same", paramBatchSize, size, in.Batch.Count))
+	case size != 0:
+		req.Batch.Count = size
+	}
+	if s := in.BudgetSeconds; s != nil {
+		if *s <= 0 || *s > budget.Seconds() {
+			err = errors.Join(err, fmt.Errorf("budget_seconds is %v: want more than 0 and at most %v (INVOKER_TIMEOUT)", *s, budget.Seconds()))
+		}
+		req.Budget = time.Duration(*s * float64(time.Second))
+	}
+	return req, oneLine(err)
+}
+
+// parsePull reads what a plain pull is asked for: N tasks.
+func parsePull(query url.Values) (fanout.Request, error) {
+	if err := onlyParams(query, paramN, paramBatchSize); err != nil {
+		return fanout.Request{}, err
+	}
+	tasks, err1 := number(query, paramN, nil, fanout.MaxTasks)
+	size, err2 := number(query, paramBatchSize, nil, maxBatchCount)
+	return fanout.Request{N: 1, PerFunc: max(1, tasks), Batch: work.Batch{Count: size}}, oneLine(errors.Join(err1, err2))
+}
+
+// parseUnit reads a work unit. It has all there is to say: numbers in the query are an error.
+func parseUnit(query url.Values, body []byte) (work.Unit, error) {
+	var u work.Unit
+	if err := decode(body, &u); err != nil {
+		return u, err
+	}
+	if err := onlyParams(query); err != nil {
+		return u, fmt.Errorf("a work unit was given: %w", err)
+	}
+	var errs []error
+	if !runID.MatchString(u.Run) {
+		errs = append(errs, fmt.Errorf("run is %s: want 1 to 64 of A-Z a-z 0-9 . _ -", quote(u.Run)))
+	}
+	if u.Unit < 0 || u.Unit >= maxUnitNumber {
+		errs = append(errs, fmt.Errorf("unit is %d: want 0 to %d", u.Unit, maxUnitNumber-1))
+	}
+	if len(u.Partitions) == 0 {
+		errs = append(errs, errors.New("partitions is empty: want at least one"))
+	}
+	if u.Tasks < 0 || u.Tasks > fanout.MaxTasks {
+		errs = append(errs, fmt.Errorf("tasks is %d: want 0 to %d", u.Tasks, fanout.MaxTasks))
+	}
+	if u.OwnerLevel < 0 {
+		errs = append(errs, fmt.Errorf("owner_level is %d: want 0 or more", u.OwnerLevel))
+	}
+	if s := u.BudgetSeconds; s < 0 || s > maxBudget.Seconds() {
+		errs = append(errs, fmt.Errorf("budget_seconds is %v: want 0 to %v", s, maxBudget.Seconds()))
+	}
+	errs = append(errs, checkPartitions(u.Partitions), checkFrom(u.From), checkBatch(u.Batch))
+	return u, oneLine(errors.Join(errs...))
+}
+
+// decode reads one JSON value into v. An empty body leaves v as it is. A field that v doesn't have is
+// an error: it is one that somebody relies on, or has misspelt.
+func decode(body []byte, v any) error {
+	if len(body) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.New("it ends too early")
+		}
+		return fmt.Errorf("read body as JSON: %s", cut(strings.TrimPrefix(err.Error(), "json: ")))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("read body as JSON: something follows the object")
+	}
+	return nil
+}
+
+// onlyParams refuses query parameters other than those named and the Functions host's own.
+func onlyParams(query url.Values, names ...string) error {
+	for name := range query {
+		switch {
+		case slices.Contains(hostParams, name) || slices.Contains(names, name):
+		case len(names) == 0:
+			return fmt.Errorf("query parameter %s: want none", quote(name))
+		default:
+			return fmt.Errorf("query parameter %s: want %s", quote(name), strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// number returns a number from 1 to most out of the query or the body; 0 when it is in neither.
+func number(query url.Values, name string, body *int, most int) (int, error) {
+	texts := query[name]
+	if body != nil {
+		texts = append(slices.Clone(texts), strconv.Itoa(*body))
+	}
+	found := 0
+	for _, text := range texts {
+		n, err := strconv.Atoi(text)
+		switch {
+		case err != nil || n < 1 || n > most:
+			return 0, fmt.Errorf("%s is %s: want a whole number from 1 to %d", name, quote(text), most)
+		case found != 0 && found != n:
+			return 0, fmt.Errorf("%s is %d and %d: give one, or the same in query and body", name, found, n)
+		}
+		found = n
+	}
+	return found, nil
+}
+
+func checkPartitions(ids []string) error {
+	if len(ids) > maxPartitions {
+		return fmt.Errorf("partitions has %d: want at most %d", len(ids), maxPartitions)
+	}
+	seen := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		if !partitionID.MatchString(id) {
+			return fmt.Errorf("partitions has %s: want ids of 1 to %d of A-Z a-z 0-9 _ -", quote(id), maxPartition)
+		}
+		if seen[id] {
+			return fmt.Errorf("partitions has %q twice", id)
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
+func checkFrom(f *work.From) error {
+	switch {
+	case f == nil:
+	case f.Position == "time":
+		if f.Time.IsZero() || f.Time.Year() > 9999 {
+			return errors.New(`from.time is missing: from.position "time" wants one such as "2026-11-24T04:05:09Z"`)
+		}
+	case f.Position != "earliest" && f.Position != "latest":
+		return fmt.Errorf(`from.position is %s: want "earliest", "latest" or "time"`, quote(f.Position))
+	case !f.Time.IsZero():
+		return fmt.Errorf("from.time goes with from.position \"time\" alone, which is %q", f.Position)
+	}
+	return nil
+}
+
+func checkBatch(b work.Batch) error {
+	var errs []error
+	if b.Count < 0 || b.Count > maxBatchCount {
+		errs = append(errs, fmt.Errorf("batch.count is %d: want 1 to %d", b.Count, maxBatchCount))
+	}
+	if b.Bytes < 0 || b.Bytes > maxBatchBytes {
+		errs = append(errs, fmt.Errorf("batch.bytes is %d: want 1 to %d", b.Bytes, maxBatchBytes))
+	}
+	if s := b.AgeSeconds; s < 0 || s > maxBatchAge.Seconds() {
+		errs = append(errs, fmt.Errorf("batch.age_seconds is %v: want more than 0 and at most %v", s, maxBatchAge.Seconds()))
+	}
+	return errors.Join(errs...)
+}
+
+// oneLine joins the lines of a joined error.
+func oneLine(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+}
+
+// quote shows a caller's input, within bounds.
+func quote(s string) string { return strconv.Quote(cut(s)) }
+
+func cut(s string) string {
+	const most = 100
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
