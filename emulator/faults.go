@@ -1,0 +1,211 @@
+package emulator
+
+import (
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"persistor/emulator/internal/wire"
+)
+
+// faults are what the emulator is to do wrong.
+type faults struct {
+	tokens, sends, requests, attaches atomic.Int64 // how many more are refused
+	delay                             atomic.Int64 // time.Duration
+}
+
+// take uses up one of a number of faults.
+func (f *faults) take(left *atomic.Int64) bool {
+	for {
+		n := left.Load()
+		if n <= 0 {
+			return false
+		}
+		if left.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+}
+
+const (
+	conditionServerBusy = "com.microsoft:server-busy"
+	textServerBusy      = "The request was terminated because the namespace is being throttled. Error code : 50009. Please wait 10 seconds and try again."
+)
+
+func (f *faults) throttleRequest(node string) *reply {
+	if node == managementNode && f.take(&f.requests) {
+		return refuse(http.StatusServiceUnavailable, conditionServerBusy, textServerBusy)
+	}
+	return nil
+}
+
+// throttled returns the error of a throttled send or attach, nil if there is none.
+func (e *Emulator) throttled(left *atomic.Int64, entity string) *wire.Error {
+	if !e.faults.take(left) {
+		return nil
+	}
+	return &wire.Error{Condition: conditionServerBusy, Description: e.describe(entity, textServerBusy)}
+}
+
+// DropConnections closes the sockets of all connections without a word, and returns how many there were.
+func (e *Emulator) DropConnections() int {
+	all := e.snapshot()
+	for _, c := range all {
+		c.nc.Close()
+	}
+	return len(all)
+}
+
+// HalfClose ends the emulator's direction of all connections and leaves the client's open, as a broken proxy does. It
+// returns how many connections there were.
+func (e *Emulator) HalfClose() int {
+	all := e.snapshot()
+	for _, c := range all {
+		if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
+	}
+	return len(all)
+}
+
+// Link tells of an attached link.
+type Link struct {
+	Connection int64  // counts from 1 in the order of acceptance
+	Name       string // as the client chose it
+	Address    string // of the node, as the client wrote it
+	Receives   bool   // the client receives on it
+	Credit     uint32 // deliveries that may still be sent
+}
+
+// Links returns the links that are attached at the moment, in no order.
+func (e *Emulator) Links() []Link {
+	var links []Link
+	e.eachLink(func(l Link, _ *link) { links = append(links, l) })
+	return links
+}
+
+// DetachLinks detaches the links that match, with an error of the given condition, for example amqp:link:detach-forced.
+// It returns how many there were; the clients get to know soon after.
+func (e *Emulator) DetachLinks(match func(Link) bool, condition, description string) int {
+	n := 0
+	e.eachLink(func(shown Link, l *link) {
+		if match(shown) {
+			l.kick(&wire.Error{Condition: condition, Description: description})
+			n++
+		}
+	})
+	return n
+}
+
+func (e *Emulator) eachLink(do func(Link, *link)) {
+	type pair struct {
+		shown Link
+		link  *link
+	}
+	var all []pair
+	for _, c := range e.snapshot() {
+		c.mu.Lock()
+		for _, s := range c.sessions {
+			for _, l := range s.links {
+				if !l.detached {
+					all = append(all, pair{Link{c.id, l.name, l.address, l.feed != nil, l.credit}, l})
+				}
+			}
+		}
+		c.mu.Unlock()
+	}
+	for _, p := range all {
+		do(p.shown, p.link)
+	}
+}
+
+// RefuseTokens has the next n tokens refused with status 401.
+func (e *Emulator) RefuseTokens(n int) { e.faults.tokens.Store(int64(n)) }
+
+// ThrottleSends has the next n sends, of a message or a batch, rejected with com.microsoft:server-busy.
+func (e *Emulator) ThrottleSends(n int) { e.faults.sends.Store(int64(n)) }
+
+// ThrottleRequests has the next n requests to $management answered with status 503.
+func (e *Emulator) ThrottleRequests(n int) { e.faults.requests.Store(int64(n)) }
+
+// ThrottleAttaches has the next n links to a hub refused with com.microsoft:server-busy.
+func (e *Emulator) ThrottleAttaches(n int) { e.faults.attaches.Store(int64(n)) }
+
+// Delay holds everything that is sent from now on back for d, as a long line does: the rate stays, the round trip
+// grows. Zero ends it.
+func (e *Emulator) Delay(d time.Duration) { e.faults.delay.Store(int64(d)) }
+
+// delayLine is a connection whose writes arrive later. Without a delay it writes through.
+type delayLine struct {
+	net.Conn
+	delay func() int64
+
+	mu      sync.Mutex
+	once    sync.Once
+	pending chan delayed
+	done    chan struct{}
+	err     error
+	closed  bool
+}
+
+type delayed struct {
+	due  time.Time
+	data []byte
+}
+
+// maxDelayed is how many writes may be on the line: it bounds what a client that does not read can pile up.
+const maxDelayed = 64
+
+func (d *delayLine) Write(b []byte) (int, error) {
+	delay := time.Duration(d.delay())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if delay <= 0 && d.pending == nil {
+		return d.Conn.Write(b)
+	}
+	if d.closed {
+		return 0, net.ErrClosed
+	}
+	if d.pending == nil {
+		d.pending, d.done = make(chan delayed, maxDelayed), make(chan struct{})
+		go d.run()
+	}
+	select {
+	case d.pending <- delayed{time.Now().Add(delay), append([]byte(nil), b...)}:
+		return len(b), nil
+	case <-d.done:
+		return 0, d.err
+	}
+}
+
+// run writes what is due. Once there was a delay all writes go through it, so that they keep their order.
+func (d *delayLine) run() {
+	defer close(d.done)
+	for w := range d.pending {
+		time.Sleep(time.Until(w.due))
+		if _, err := d.Conn.Write(w.data); err != nil {
+			d.err = err
+			return
+		}
+	}
+}
+
+// CloseWrite ends the emulator's direction at once.
+func (d *delayLine) CloseWrite() error { return d.Conn.(*net.TCPConn).CloseWrite() }
+
+// Close drops what is on the line.
+func (d *delayLine) Close() error {
+	err := d.Conn.Close()
+	d.once.Do(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.closed = true
+		if d.pending != nil {
+			close(d.pending)
+			<-d.done
+		}
+	})
+	return err
+}
