@@ -48,6 +48,10 @@ func (p *partition) info() PartitionInfo { return p.log.info() }
 // append stores events and wakes those who read.
 func (p *partition) append(events []event) {
 	p.stored.append(events)
+	p.wakeReaders()
+}
+
+func (p *partition) wakeReaders() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.readers {
