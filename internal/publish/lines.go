@@ -49,12 +49,13 @@ func Lines(ctx context.Context, producer *azeventhubs.ProducerClient, input io.R
 // events yields an event for each line of input, and leaves in err what ended it before its end.
 func (o LineOptions) events(input io.Reader, err *error) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
-		// One byte more than a line, so that a line of the full length is told from a longer one.
+		// Room for the newline, too. A reader takes no less than a few bytes, so length is asked again below.
 		reader := bufio.NewReaderSize(input, o.MaxLine+1)
 		for number := 1; ; number++ {
 			line, readErr := reader.ReadSlice('\n')
+			body := bytes.TrimSuffix(line, []byte{'\n'})
 			switch {
-			case errors.Is(readErr, bufio.ErrBufferFull):
+			case errors.Is(readErr, bufio.ErrBufferFull) || len(body) > o.MaxLine:
 				*err = fmt.Errorf("publish line %d: it is longer than %d bytes", number, o.MaxLine)
 				return
 			case readErr != nil && !errors.Is(readErr, io.EOF):
@@ -64,7 +65,6 @@ func (o LineOptions) events(input io.Reader, err *error) iter.Seq[Event] {
 				return
 			}
 			// The batch encodes the event before the next line is read, so the buffer may be lent.
-			body := bytes.TrimSuffix(line, []byte{'\n'})
 			event := Event{Body: body, Partition: o.Partition, Key: o.Key, Properties: o.Properties, ContentType: o.ContentType}
 			if !yield(event) || readErr != nil {
 				return
