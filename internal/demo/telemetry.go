@@ -23,8 +23,8 @@ import (
 type Telemetry struct{ Seed uint64 }
 
 const (
-	upload   = 40  // readings in a row from one machine
-	machines = 400 // so many partition keys
+	upload   = 40 // readings in a row from one machine
+	machines = 40 // at each site; together they are the partition keys
 )
 
 // epoch is when the first event was measured: a fixed time, so that events can be made again.

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"persistor/internal/demo"
+)
+
+// storageEnv holds the connection string for a demo on real storage. As a flag it would show in the
+// system's list of processes.
+const storageEnv = "PERSISTOR_STORAGE_CONNECTION_STRING"
+
+func newDemo() *cobra.Command {
+	var o demo.Options
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "See all of it at work, on this machine alone",
+		Long: `Demo starts an emulated Event Hub, publishes telemetry to it, starts an invoker and workers
+as processes of their own, and has them store every event. Then it shows what came of it, and
+audits it: every partition complete, no gap, no duplicate, every event as it was published.
+
+Exit status: 0 the audit holds; 1 it does not, or something failed; 2 wrong arguments.`,
+		Example: `  persistor demo
+  persistor demo --events 1000000 --partitions 32 --workers 8 --out /tmp/stored
+  persistor demo --storage azurite
+  persistor demo --json | jq .audit.complete`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Storage == "env" {
+				if o.Storage = os.Getenv(storageEnv); o.Storage == "" {
+					return usagef("--storage env takes the connection string from %s, which is not set", storageEnv)
+				}
+			}
+			if err := o.Check(); err != nil {
+				return usageError{err}
+			}
+			o.Progress, o.Report = cmd.OutOrStdout(), cmd.OutOrStdout()
+			if asJSON {
+				o.Progress, o.Report = cmd.ErrOrStderr(), io.Discard
+			}
+			o.Width = terminalWidth(o.Progress)
+
+			result, err := demo.Run(cmd.Context(), o)
+			if err != nil {
+				if cmd.Context().Err() != nil {
+					return errors.New("demo: interrupted")
+				}
+				if errors.Is(err, demo.ErrOutput) {
+					return usageError{err}
+				}
+				return fmt.Errorf("demo: %w", err)
+			}
+			if asJSON {
+				out := json.NewEncoder(cmd.OutOrStdout())
+				out.SetIndent("", "  ")
+				if err := out.Encode(result); err != nil {
+					return fmt.Errorf("write result: %w", err)
+				}
+			}
+			if !result.Audit.Complete {
+				return errors.New("demo: the audit found that what is stored is not what was published")
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.IntVar(&o.Events, "events", 100_000, fmt.Sprintf("events to publish, 1 to %d; each takes about 1.5 KB of memory", demo.MaxEvents))
+	flags.IntVar(&o.Partitions, "partitions", 8, fmt.Sprintf("partitions of the Event Hub, 1 to %d", demo.MaxPartitions))
+	flags.IntVar(&o.Workers, "workers", 4, fmt.Sprintf("worker processes, 1 to %d", demo.MaxWorkers))
+	flags.StringVar(&o.Storage, "storage", "dir", `where blobs go: "dir", "azurite" (see make azurite), "env" for
+`+storageEnv+`, or a connection string`)
+	flags.StringVar(&o.Out, "out", "persistor-out", `folder for --storage dir; one of an earlier demo is emptied`)
+	flags.BoolVar(&asJSON, "json", false, "print one JSON document on standard output, and progress on standard error")
+	flags.BoolVar(&o.Keep, "keep", false, "leave everything running at the end, to be tried out, until Ctrl-C")
+	return cmd
+}
+
+// terminalWidth is the width of the terminal that w is, in characters, or 0 where it is none.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return cmp.Or(max(width, 0), 80)
+}

@@ -1,0 +1,90 @@
+package demo
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"persistor/internal/fanout"
+	"persistor/internal/store"
+	"persistor/internal/work"
+)
+
+func TestTreeShowsTheFirstBlobsAndTheLast(t *testing.T) {
+	list := func(yield func(store.Blob, error) bool) {
+		for i := range 9 {
+			if !yield(store.Blob{Name: fmt.Sprintf("hub/2026/03/01/%d.txt", i), Size: 1 << 20, Metadata: map[string]string{"count": "1234"}}, nil) {
+				return
+			}
+		}
+		yield(store.Blob{Name: "hub/2026/03/02/x.txt", Size: 7, Metadata: map[string]string{"count": "1"}}, nil)
+	}
+	var b strings.Builder
+	if err := printTree(t.Context(), &b, "out/blobs", list); err != nil {
+		t.Fatal(err)
+	}
+	want := `  out/blobs
+  └─ hub/2026/03/01/
+     ├─ 0.txt    1,048,576 bytes, 1,234 messages
+     ├─ 1.txt    1,048,576 bytes, 1,234 messages
+     ├─ 2.txt    1,048,576 bytes, 1,234 messages
+     ├─ … 5 more
+     └─ 8.txt    1,048,576 bytes, 1,234 messages
+  └─ hub/2026/03/02/
+     └─ x.txt            7 bytes, 1 messages
+`
+	if b.String() != want {
+		t.Errorf("tree\n%swant\n%s", b.String(), want)
+	}
+}
+
+func TestRecordIsLaidOutAndCut(t *testing.T) {
+	content := `{"DATA":"plain"}` + "\n\n" +
+		`{"DATA":"{\"note\":\"Налягането е в норма и така нататък\"}","SYSTEM":{"partition_key":"k"}}` + "\n\n"
+	var b strings.Builder
+	if err := printRecord(&b, strings.NewReader(content), 30); err != nil {
+		t.Fatal(err)
+	}
+	want := `  {
+    "DATA": "{\"note\":\"Наля…
+    "SYSTEM": {
+      "partition_key": "k"
+    }
+  }
+`
+	if b.String() != want {
+		t.Errorf("record\n%swant\n%s", b.String(), want)
+	}
+	if err := printRecord(&b, strings.NewReader("\n\n"), 30); err == nil {
+		t.Error("a blob without records gave none")
+	}
+}
+
+func TestUnitsAddUp(t *testing.T) {
+	var b strings.Builder
+	printUnits(&b, []fanout.UnitRow{
+		{Unit: 0, Ended: work.Drained, Sources: []work.Source{
+			{Partition: "0", Messages: 1000, Bytes: 2_000_000, Blobs: 2, ElapsedSeconds: 1.5, Ended: work.Drained},
+			{Partition: "10", Messages: 1, Bytes: 10, Blobs: 1, Ended: work.Deadline},
+		}},
+		{Unit: 1, Partitions: []string{"3"}, Ended: work.Failed, Error: "worker did not answer"},
+	})
+	want := `  unit  partition    messages         bytes   blobs      time  ended
+     0  0               1,000     2,000,000       2     1.50s  drained
+     0  10                  1            10       1     0.00s  deadline
+     1  3                   -             -       -     0.00s  failed
+        worker did not answer
+   all                  1,001     2,000,010       3
+`
+	if b.String() != want {
+		t.Errorf("table\n%swant\n%s", b.String(), want)
+	}
+}
+
+func TestGroup(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", -123456: "-123,456", 1234567890: "1,234,567,890"} {
+		if got := group(n); got != want {
+			t.Errorf("group(%d) is %q, want %q", n, got, want)
+		}
+	}
+}

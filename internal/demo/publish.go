@@ -1,0 +1,92 @@
+package demo
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/Azure/go-amqp"
+
+	"persistor/internal/config"
+	"persistor/internal/message"
+	"persistor/internal/publish"
+	"persistor/internal/work"
+)
+
+// publish sends all events to the hub, keeps what the audit has to know of each, and returns what the hub
+// has in each partition afterwards.
+func (d *demo) publish(ctx context.Context) (held map[string]work.Range, err error) {
+	producer, err := publish.NewProducer(config.Hub{
+		Connection: config.Connection{ConnectionString: config.Secret(d.hub.ConnectionString())},
+		Name:       hubName,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		producer.Close(closing) // everything sent has been answered
+	}()
+
+	shown := newProgress(d.Progress, d.Width, "Published", []part{{name: "published", total: int64(d.Events)}})
+	var keepErr error
+	_, err = publish.Events(ctx, producer, d.events(&keepErr), publish.Options{
+		Progress: func(r publish.Result) { shown.update([]int64{r.Events}) },
+	})
+	shown.end()
+	if err == nil {
+		err = keepErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	held = make(map[string]work.Range, d.Partitions)
+	for i := range d.Partitions {
+		id := strconv.Itoa(i)
+		p, err := d.hub.Partition(hubName, id)
+		if err != nil {
+			return nil, err
+		}
+		held[id] = work.Range{From: max(p.First, 0), To: p.Last}
+	}
+	return held, nil
+}
+
+// events makes the events and keeps what they hold; an error ends them.
+func (d *demo) events(err *error) iter.Seq[publish.Event] {
+	return func(yield func(publish.Event) bool) {
+		for n := range d.Events {
+			m := d.telemetry.Event(n)
+			if *err = d.published.Keep(m); *err != nil || !yield(eventOf(m)) {
+				return
+			}
+		}
+	}
+}
+
+// eventOf is a message as the client sends it.
+func eventOf(m *message.Message) publish.Event {
+	properties := maps.Clone(m.Properties)
+	for name, value := range properties {
+		properties[name] = sendable(value)
+	}
+	return publish.Event{
+		Body:          m.Body.Data[0],
+		Properties:    properties,
+		ContentType:   m.ContentType,
+		MessageID:     sendable(m.ID),
+		CorrelationID: sendable(m.CorrelationID),
+		Key:           m.PartitionKey,
+	}
+}
+
+// sendable is a value in the types of the client, which has a UUID of its own.
+func sendable(value any) any {
+	if id, ok := value.(message.UUID); ok {
+		return amqp.UUID(id)
+	}
+	return value
+}
