@@ -102,20 +102,25 @@ func openHub(ctx context.Context, hub config.Hub, at config.Checkpoint, prefetch
 	if err != nil {
 		return nil, err
 	}
-	o := eventhub.Options{
+	return connectHub(hub, checkpoints, prefetch, prefetchBytes)
+}
+
+func connectHub(hub config.Hub, checkpoints eventhub.Checkpoints, prefetch, prefetchBytes int) (*eventhub.Hub, error) {
+	token, err := hub.Connection.TokenCredential()
+	if err != nil {
+		return nil, fmt.Errorf("connect to Event Hub %s: %w", hub.Name, err)
+	}
+	return eventhub.Connect(eventhub.Options{
 		ConnectionString: hub.Connection.ConnectionString.Reveal(),
 		Namespace:        hub.Connection.FullyQualifiedNamespace,
+		Credential:       token,
 		EventHub:         hub.Name,
 		ConsumerGroup:    hub.ConsumerGroup,
 		CustomEndpoint:   hub.CustomEndpoint,
 		Checkpoints:      checkpoints,
 		Prefetch:         prefetch,
 		PrefetchBytes:    prefetchBytes,
-	}
-	if o.Credential, err = hub.Connection.TokenCredential(); err != nil {
-		return nil, fmt.Errorf("connect to Event Hub %s: %w", hub.Name, err)
-	}
-	return eventhub.Connect(o)
+	})
 }
 
 // openCheckpoints opens the container or the directory of the checkpoints, and makes it when it is

@@ -1,0 +1,140 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"persistor/internal/work"
+)
+
+// A worker that is killed at any moment, again and again, while a run repeats until drained: every event
+// is stored, once.
+func TestKilledWorkerLosesAndRepeatsNothing(t *testing.T) {
+	kills := 15
+	if isSoak() {
+		kills = 200
+	}
+	// Small blobs, and so many that the kills come before the end.
+	s := newSite(t, 4, 60_000)
+	s.settings = s.settings.with("BATCH_COUNT=300", "GET_METADATA=TRUE", "EVENT_HUB_CHECKPOINT_UPDATE_RATE=1")
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+
+	epoch, level := 0, int64(1)
+	for killed := 0; killed < kills; {
+		folder := fmt.Sprintf("epoch%d", epoch)
+		worker := start(t, "worker", s.settings.with("STORE_PARAM="+folder, fmt.Sprintf("EVENT_HUB_CHECKPOINT_CONTAINER=checkpoints-%d", epoch)))
+		level++
+		answered := make(chan work.Report, 1)
+		go func() {
+			var report work.Report
+			_, text, err := tryCall(worker.url+"/api/pull", s.unit("kill", 4, level))
+			if err == nil {
+				_ = json.Unmarshal([]byte(text), &report)
+			}
+			answered <- report
+		}()
+		timer := time.NewTimer(time.Duration(r.Int64N(int64(150 * time.Millisecond))))
+		select {
+		case <-timer.C:
+			worker.kill()
+			<-answered
+			killed++
+		case report := <-answered:
+			worker.kill()
+			if drained(report) { // it was faster: all is there, and the next epoch begins
+				s.audit(t, folder)
+				epoch++
+			}
+		}
+	}
+	folder := fmt.Sprintf("epoch%d", epoch)
+	worker := start(t, "worker", s.settings.with("STORE_PARAM="+folder, fmt.Sprintf("EVENT_HUB_CHECKPOINT_CONTAINER=checkpoints-%d", epoch)))
+	var report work.Report
+	status, text := call(t, worker.url+"/api/pull", s.unit("last", 4, level+1), &report)
+	if status != 200 || !drained(report) {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	found := s.audit(t, folder)
+	t.Logf("%d kills, drained %d times over; the last: %d blobs, %d messages", kills, epoch, found.Blobs, found.Messages)
+}
+
+// The same at every named step.
+func TestKilledAtEveryStep(t *testing.T) {
+	for _, step := range killSteps {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 2, 1000)
+			s.settings = s.settings.with("BATCH_COUNT=100", "GET_METADATA=TRUE", "EVENT_HUB_CHECKPOINT_UPDATE_RATE=1")
+			for attempt := range 40 {
+				// The second time, so that something is stored each time and the attempts come to an end.
+				worker := start(t, "worker", s.settings.with(fmt.Sprintf("KILL_AT=%s:%d", step, 2+attempt%2)))
+				var report work.Report
+				_, text, err := tryCall(worker.url+"/api/pull", s.unit("step", 2, int64(attempt+1)))
+				worker.kill()
+				if err != nil {
+					continue // killed
+				}
+				if err := json.Unmarshal([]byte(text), &report); err != nil || !drained(report) {
+					t.Fatalf("neither killed nor drained: %s", text)
+				}
+				if attempt < 2 {
+					t.Fatalf("drained after %d kills: the step is not on the way", attempt)
+				}
+				s.audit(t, hubName)
+				return
+			}
+			t.Fatal("never drained")
+		})
+	}
+}
+
+// Two runs on the same hub at once, again and again: the newer one takes over, both end well, and the
+// audit holds.
+func TestOverlappingRuns(t *testing.T) {
+	rounds := 2
+	if isSoak() {
+		rounds = 30
+	}
+	for range rounds {
+		s := newSite(t, 4, 30_000)
+		s.settings = s.settings.with("BATCH_COUNT=500", "GET_METADATA=TRUE")
+		workers := []*process{start(t, "worker", s.settings), start(t, "worker", s.settings.with("BATCH_COUNT=700"))}
+		reports := make(chan work.Report, 2)
+		for i, w := range workers {
+			go func() {
+				var report work.Report
+				_, text, err := tryCall(w.url+"/api/pull", s.unit(fmt.Sprintf("run%d", i), 4, int64(i+1)))
+				if err == nil {
+					err = json.Unmarshal([]byte(text), &report)
+				}
+				if err != nil {
+					t.Errorf("run %d: %v", i, err)
+				}
+				reports <- report
+			}()
+		}
+		for range workers {
+			report := <-reports
+			for _, source := range report.Sources {
+				if !source.Ended.OK() {
+					t.Errorf("%s: partition %s ended %s: %s", report.Run, source.Partition, source.Ended, source.Error)
+				}
+			}
+		}
+		s.audit(t, hubName)
+	}
+}
+
+func drained(r work.Report) bool {
+	for _, s := range r.Sources {
+		if s.Ended != work.Drained {
+			return false
+		}
+	}
+	return len(r.Sources) > 0
+}
