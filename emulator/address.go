@@ -11,26 +11,35 @@ const (
 	managementNode = "$management"
 )
 
+// An entity is what the namespace holds under a name.
+type entity interface {
+	// node returns the node at a path below the entity's name, empty for the entity itself. Whether there is one shows
+	// when a link is attached.
+	node(path string) node
+}
+
 // resolve finds the node that a link's address names:
 //
 //	$cbs
 //	$management and <hub>/$management
-//	<hub>/... , which goes to the hub
+//	<entity>/... , which goes to the entity
 //
 // Clients write addresses with and without a slash in front, or with amqps://host in front of that, and in any case.
 func (c *connection) resolve(l *link) (node, *wire.Error) {
 	path := entityPath(l.address)
-	switch name, rest, _ := strings.Cut(strings.ToLower(path), "/"); {
+	name, rest, _ := strings.Cut(path, "/")
+	name = strings.ToLower(name)
+	of := c.e.entities[name]
+	switch {
 	case name == cbsNode && rest == "":
 		return &rpcNode{name: cbsNode, serve: c.putToken}, nil
 	case name == managementNode && rest == "":
 		// What is asked for is checked with each request.
 		return &rpcNode{name: managementNode, serve: c.manage}, nil
-	case rest == managementNode && c.e.hubs[name] != nil:
+	case of != nil && strings.EqualFold(rest, managementNode):
 		return &rpcNode{name: managementNode, serve: c.manage}, nil
-	case c.e.hubs[name] != nil:
-		_, rest, _ := strings.Cut(path, "/")
-		return &hubNode{hub: c.e.hubs[name], path: rest}, nil
+	case of != nil:
+		return of.node(rest), nil
 	}
 	// A stranger is not told what exists.
 	if refusal := c.authorize(claimNeed{path: strings.ToLower(path)}); refusal != nil {

@@ -72,7 +72,8 @@ type Emulator struct {
 	listener net.Listener
 	keys     keyring
 	rights   map[string]Key
-	hubs     map[string]*hub // by lower-cased name
+	hubs     map[string]*hub   // by lower-cased name
+	entities map[string]entity // the hubs
 	started  time.Time
 	log      *slog.Logger
 	faults   faults
@@ -106,7 +107,7 @@ func Start(o Options) (*Emulator, error) {
 	}
 	e := &Emulator{
 		options: o, limits: o.Limits.withDefaults(), started: o.Now().Truncate(time.Millisecond), log: o.Logger,
-		keys: keyring{}, rights: map[string]Key{}, hubs: map[string]*hub{}, connections: map[*connection]struct{}{},
+		keys: keyring{}, rights: map[string]Key{}, hubs: map[string]*hub{}, entities: map[string]entity{}, connections: map[*connection]struct{}{},
 	}
 	for _, k := range append([]Key{{Name: o.KeyName, Value: o.Key, Send: true, Listen: true}}, o.Keys...) {
 		if k.Name == "" || k.Value == "" {
@@ -126,7 +127,7 @@ func Start(o Options) (*Emulator, error) {
 		if _, twice := e.hubs[name]; twice {
 			return nil, fmt.Errorf("start emulator: hub %q: the name is there twice; names differ by more than case", h.Name)
 		}
-		e.hubs[name] = made
+		e.hubs[name], e.entities[name] = made, made
 	}
 	if err := e.listen(); err != nil {
 		return nil, fmt.Errorf("start emulator: %w", err)

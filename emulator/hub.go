@@ -99,6 +99,8 @@ func (h *hub) group(name string) (string, bool) {
 	return h.ConsumerGroups[i], true
 }
 
+func (h *hub) node(path string) node { return &hubNode{hub: h, path: path} }
+
 // hubNode is a hub as the address of a link names it, or a part of it:
 //
 //	<hub>                                         to send to the partition of a key, or to each in turn
