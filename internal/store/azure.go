@@ -114,9 +114,7 @@ func (s *Azure) Create(ctx context.Context, name string, body []byte, metadata m
 	}
 	mark := rand.Text()
 	err := s.put(ctx, name, body, metadata, mark)
-	taken := bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet,
-		bloberror.BlobImmutableDueToPolicy, bloberror.UnauthorizedBlobOverwrite)
-	if taken || err != nil && !answered(err) {
+	if err != nil && (!answered(err) || mayBeThere(err)) {
 		there, readErr := s.metadata(ctx, name)
 		switch {
 		case readErr == nil && there[writerKey] == mark:
@@ -124,14 +122,22 @@ func (s *Azure) Create(ctx context.Context, name string, body []byte, metadata m
 		case readErr == nil:
 			delete(there, writerKey)
 			return there, fmt.Errorf("create blob %q: %w", name, ErrExists)
-		case taken:
-			err = fmt.Errorf("its name is taken, and reading by whom failed: %w", readErr)
+		case answered(err) && !errors.Is(readErr, ErrNotFound):
+			err = fmt.Errorf("%w; reading what is there failed: %w", err, readErr)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create blob %q of %d bytes: %w", name, len(body), err)
 	}
 	return nil, nil
+}
+
+// mayBeThere reports whether a Put was refused in a way that a blob of its name would explain. The
+// last two are for a SAS that gives the right to create and not to replace, from the service and from
+// Azurite.
+func mayBeThere(err error) bool {
+	return bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet, bloberror.BlobImmutableDueToPolicy,
+		bloberror.UnauthorizedBlobOverwrite, bloberror.AuthorizationPermissionMismatch)
 }
 
 // put stores a blob by one Put, tried as often as the time allows.
