@@ -105,13 +105,14 @@ func (r *reader) err() error {
 
 // checkHub asks for a connection and a name, which may come within the connection string.
 func (r *reader) checkHub(h *Hub) {
-	if h.Connection.IsZero() && !r.blames(hubSetting) {
+	missing := h.Connection.IsZero()
+	if missing && !r.blames(hubSetting) {
 		r.problem(hubSetting, "not set: expected the connection string of an Event Hubs namespace, or %s for an identity", hubSetting+suffixNamespace)
 	}
 	entity := h.Connection.checkHub(r, hubSetting)
 	switch {
 	case r.blames(hubNameSetting):
-	case h.Name == "" && entity == "" && !r.blames(hubSetting):
+	case h.Name == "" && entity == "" && (missing || !r.blames(hubSetting)): // one that is bad may have it
 		r.problem(hubNameSetting, "not set, and %s has no EntityPath: expected the hub's name", hubSetting)
 	case h.Name != "" && entity != "" && !strings.EqualFold(h.Name, entity):
 		r.problem(hubNameSetting, "differs from the EntityPath in %s: they have to agree, or one of them to go", hubSetting)

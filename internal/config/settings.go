@@ -112,14 +112,14 @@ func storageConnectionSettings(c *Connection) []setting {
 func (s *Storage) settings() []setting {
 	return []setting{
 		{name: "PERSISTOR_CONTAINER_NAME", value: container(&s.Container), required: true, meaning: "The container that blobs go to."},
-		{name: "PERSISTOR_CREATE_CONTAINER", value: flag(&s.CreateContainer), fallback: "FALSE", meaning: "Whether to create containers that are missing."},
+		{name: "PERSISTOR_CREATE_CONTAINER", value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: "Whether to create containers that are missing."},
 		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the hub's name", meaning: "The main folder: the first part of every blob's name."},
 	}
 }
 
 func (rec *Record) settings() []setting {
 	return []setting{
-		{name: "GET_METADATA", value: flag(&rec.Metadata), fallback: "FALSE", meaning: "Whether records keep the message's properties (`METADATA`) and what the service says of it (`SYSTEM`)."},
+		{name: "GET_METADATA", value: boolean(&rec.Metadata), fallback: "FALSE", meaning: "Whether records keep the message's properties (`METADATA`) and what the service says of it (`SYSTEM`)."},
 		{name: "RECORD_SEPARATOR", value: choice(&rec.Separator, []string{"one", "two"}, "\n", "\n\n"), fallback: "two", meaning: "How many newlines end a record."},
 	}
 }

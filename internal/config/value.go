@@ -40,7 +40,7 @@ func got(text string) string {
 	return fmt.Sprintf("got a value of %d bytes", len(text))
 }
 
-func flag(into *bool) value {
+func boolean(into *bool) value {
 	return value{"TRUE or FALSE", func(text string) error {
 		switch strings.ToUpper(text) {
 		case "TRUE", "1":
@@ -54,11 +54,11 @@ func flag(into *bool) value {
 	}}
 }
 
-// refused is a flag that may be given, but not as TRUE.
+// refused is a boolean that may be given, but not as TRUE.
 func refused(why string) value {
 	return value{"FALSE", func(text string) error {
 		var on bool
-		if err := flag(&on).parse(text); err != nil {
+		if err := boolean(&on).parse(text); err != nil {
 			return err
 		}
 		if on {
@@ -339,6 +339,9 @@ func parseTarget(text string) (_ Target, problem string) {
 
 func anyOf(words []string) string {
 	last := len(words) - 1
+	if last == 0 {
+		return words[0]
+	}
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 

@@ -1,0 +1,88 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Setting describes one app setting, for documentation.
+type Setting struct {
+	Name      string
+	Alias     string // another name that is accepted; "" for none
+	Programs  []string
+	Required  bool
+	Secret    bool
+	Default   string // as a user would write it; "" for none
+	Otherwise string // what holds when it is not set and there is no Default, in words
+	Expected  string // ends the sentence "expected ..."
+	Meaning   string
+}
+
+// Settings are all that the worker and the invoker read, in the order in which they are explained.
+func Settings() []Setting {
+	var all []Setting
+	add := func(program string, settings []setting) {
+		for _, s := range settings {
+			i := slices.IndexFunc(all, func(known Setting) bool { return known.Name == s.name })
+			if i >= 0 {
+				all[i].Programs = append(all[i].Programs, program)
+				if all[i].Otherwise != s.otherwise { // where each listens
+					all[i].Otherwise += " (worker), " + s.otherwise + " (invoker)"
+				}
+				continue
+			}
+			all = append(all, Setting{
+				Name: s.name, Alias: s.alias, Programs: []string{program}, Required: s.required, Secret: s.secret,
+				Default: s.fallback, Otherwise: s.otherwise, Expected: s.value.expected, Meaning: s.meaning,
+			})
+		}
+	}
+	add("worker", new(Worker).settings())
+	add("invoker", new(Invoker).settings(new(Connection)))
+	return all
+}
+
+// Reference is docs/settings.md.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString(`# Settings
+
+<!-- Written from internal/config by "go test ./internal/config -update". -->
+
+The worker and the invoker are set up by environment variables; in a function app those are its app settings. A
+program that starts checks all of its settings and names every one that is missing or wrong. An empty setting is
+as good as none. The names and defaults of the original Persistor hold; those of its other variants are ignored.
+
+TRUE, FALSE and words may be written in any case. Times are seconds, decimals allowed, or durations such as ` + "`90s` or `2m`" + `.
+Sizes are bytes, or written such as ` + "`512KiB` or `4MiB`" + `. A key or connection string is never shown in a log, an error or a report.
+
+**Connections** take one of two forms. Either the setting itself is a connection string, or, by the convention of
+Azure Functions, its name followed by ` + "`__fullyQualifiedNamespace` (Event Hubs) or `__blobServiceUri`" + ` (storage) says where
+to go, and the program's identity opens the door: the default chain of Azure credentials, or with
+` + "`__credential=managedidentity` the managed identity, a user-assigned one by `__clientId`" + `. The identity needs the roles
+Azure Event Hubs Data Receiver and Storage Blob Data Contributor.
+
+| Setting | Program | Default | Meaning |
+|---|---|---|---|
+`)
+	for _, s := range Settings() {
+		name := "`" + s.Name + "`"
+		if s.Alias != "" {
+			name += " or `" + s.Alias + "`"
+		}
+		fallback := s.Otherwise
+		switch {
+		case s.Required:
+			fallback = "required"
+		case s.Default != "":
+			fallback = "`" + s.Default + "`"
+		}
+		meaning := s.Meaning
+		if s.Secret {
+			meaning += " Secret."
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s Expected: %s. |\n", name, strings.Join(s.Programs, ", "), fallback, meaning, s.Expected)
+	}
+	return b.String()
+}
