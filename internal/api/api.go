@@ -173,10 +173,10 @@ func readBody(w http.ResponseWriter, r *http.Request) (body []byte, refusal *ans
 	connection := http.NewResponseController(w)
 	connection.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	// The deadline must go: the server goes on reading, to notice a caller that hangs up, and would take
-	// its end for one.
-	connection.SetReadDeadline(time.Time{})
 	if err == nil {
+		// The deadline must go: the server reads on, to notice a caller that hangs up, and would take its
+		// end for one. Where the body failed it must stay, for the server waits for the rest of it.
+		connection.SetReadDeadline(time.Time{})
 		return bytes.TrimSpace(body), nil
 	}
 	a := failure(http.StatusBadRequest, fmt.Errorf("read body: %w", err))
