@@ -83,9 +83,6 @@ func ParseEventHubName(name string) (EventHubBlob, error) {
 		return fail("no sequence number")
 	}
 	b := EventHubBlob{Folder: strings.Join(folder, "/"), Day: day, First: first}
-	if unescaped, ok := unescape(b.Folder); ok {
-		b.Folder = unescaped
-	}
 	var ok bool
 	if b.Partition, ok = unescape(partition); !ok {
 		return fail("no partition")
@@ -93,11 +90,15 @@ func ParseEventHubName(name string) (EventHubBlob, error) {
 	if isNumber(partition) {
 		b.Partition = strings.TrimLeft(partition[:len(partition)-1], "0") + partition[len(partition)-1:]
 	}
-	// One message, one name: a name that says the same in another way is not ours. A folder that was cut
-	// holds the hash's "~~", which would be escaped again.
-	if again := EventHubName("", b.Partition, day, first); !strings.HasSuffix(name, again) ||
-		b.Folder != strings.Join(folder, "/") && EventHubFolder(b.Folder)+again != name {
+	// One message, one name: a name that says the same in another way is not ours.
+	if strings.Join(segments[len(folder):], "/") != EventHubName("", b.Partition, day, first) {
 		return fail("not in canonical form")
+	}
+	if unescaped, ok := unescape(b.Folder); ok {
+		if strings.TrimSuffix(EventHubFolder(unescaped), "/") != b.Folder {
+			return fail("not in canonical form")
+		}
+		b.Folder = unescaped
 	}
 	return b, nil
 }
