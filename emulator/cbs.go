@@ -7,8 +7,10 @@ import (
 	"time"
 )
 
-// maxClaims is how many audiences one connection may hold tokens for.
-const maxClaims = 10_000
+const (
+	maxClaims   = 10_000 // audiences that one connection may hold tokens for
+	maxAudience = 1024   // bytes of an audience
+)
 
 // putToken answers put-token, the one operation of $cbs: a client puts a token for an audience, and may then attach
 // links to what the audience names and all below it. A second token for an audience takes the first one's place. The
@@ -32,6 +34,9 @@ func (c *connection) putToken(r *request) *reply {
 		return refuse(refused.status, "amqp:unauthorized-access", refused.description)
 	}
 	_, path, _ := splitAudience(audience)
+	if len(path) > maxAudience {
+		return refuse(http.StatusBadRequest, "amqp:invalid-field", "the audience is too long")
+	}
 	if len(c.claims) >= maxClaims {
 		return refuse(http.StatusForbidden, "amqp:resource-limit-exceeded", "the connection holds too many tokens")
 	}

@@ -49,10 +49,19 @@ func (c *connection) authorize(need claimNeed) *wire.Error {
 		"Unauthorized access. '%s' claim(s) are required to perform this operation. Resource: 'sb://%s/%s'.", need.right, c.e.Address(), need.path)}
 }
 
-// describe completes the text of an error as the service does, with what its support would look it up by.
+// describe completes the text of an error as the service does, with what its support would look it up by. What came
+// from the client in it is cut when it is long.
 func (e *Emulator) describe(entity, format string, args ...any) string {
 	return fmt.Sprintf("%s TrackingId:%s, SystemTracker:%s, Timestamp:%s",
-		fmt.Sprintf(format, args...), trackingID(0), entity, e.now().UTC().Format("2006-01-02T15:04:05"))
+		cut(fmt.Sprintf(format, args...), 1000), trackingID(0), cut(entity, 200), e.now().UTC().Format("2006-01-02T15:04:05"))
+}
+
+// cut shortens a text to at most most bytes.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most-3], "") + "..."
 }
 
 // trackingID names a connection's container, 32 hexadecimal digits and a number as the service has them.

@@ -46,7 +46,7 @@ type connection struct {
 const maxControl = 1 << 20
 
 func newConnection(e *Emulator, nc net.Conn, refuse bool) *connection {
-	nc = &delayLine{Conn: nc, delay: e.faults.delay.Load}
+	nc = newDelayLine(nc, e.faults.delay.Load)
 	c := &connection{
 		e: e, nc: nc, r: bufio.NewReaderSize(nc, 64<<10), id: e.connectionIDs.Add(1), refuse: refuse,
 		wakeup: make(chan struct{}, 1), sessions: map[uint16]*session{}, claims: map[string]claim{},
@@ -80,6 +80,9 @@ func (c *connection) serve() {
 	c.mu.Unlock()
 	c.wake()
 	writer.Wait()
+	if c.closing {
+		c.linger()
+	}
 	c.mu.Lock()
 	for _, s := range c.sessions {
 		s.release()
@@ -183,6 +186,7 @@ func (c *connection) read() error {
 			done = c.handle(f.Channel, p, payload)
 		}
 		for len(c.control) > maxControl && !c.finished {
+			c.wake()
 			c.room.Wait()
 		}
 		c.mu.Unlock()

@@ -137,17 +137,17 @@ func (e *Emulator) ThrottleAttaches(n int) { e.faults.attaches.Store(int64(n)) }
 // grows. Zero ends it.
 func (e *Emulator) Delay(d time.Duration) { e.faults.delay.Store(int64(d)) }
 
-// delayLine is a connection whose writes arrive later. Without a delay it writes through.
+// delayLine is a connection whose writes arrive later. Without a delay it writes through; once there was one, all writes
+// go through the line, so that they keep their order.
 type delayLine struct {
 	net.Conn
 	delay func() int64
 
-	mu      sync.Mutex
-	once    sync.Once
+	mu      sync.Mutex // held by Write alone, and so by one goroutine at a time
 	pending chan delayed
-	done    chan struct{}
-	err     error
-	closed  bool
+	failed  chan struct{} // closed when a delayed write failed
+	quit    chan struct{} // closed by Close
+	once    sync.Once
 }
 
 type delayed struct {
@@ -158,6 +158,10 @@ type delayed struct {
 // maxDelayed is how many writes may be on the line: it bounds what a client that does not read can pile up.
 const maxDelayed = 64
 
+func newDelayLine(c net.Conn, delay func() int64) *delayLine {
+	return &delayLine{Conn: c, delay: delay, failed: make(chan struct{}), quit: make(chan struct{})}
+}
+
 func (d *delayLine) Write(b []byte) (int, error) {
 	delay := time.Duration(d.delay())
 	d.mu.Lock()
@@ -165,28 +169,34 @@ func (d *delayLine) Write(b []byte) (int, error) {
 	if delay <= 0 && d.pending == nil {
 		return d.Conn.Write(b)
 	}
-	if d.closed {
-		return 0, net.ErrClosed
-	}
 	if d.pending == nil {
-		d.pending, d.done = make(chan delayed, maxDelayed), make(chan struct{})
+		d.pending = make(chan delayed, maxDelayed)
 		go d.run()
 	}
 	select {
 	case d.pending <- delayed{time.Now().Add(delay), append([]byte(nil), b...)}:
 		return len(b), nil
-	case <-d.done:
-		return 0, d.err
+	case <-d.failed:
+	case <-d.quit:
 	}
+	return 0, net.ErrClosed
 }
 
-// run writes what is due. Once there was a delay all writes go through it, so that they keep their order.
+// run writes what is due, until the connection is closed.
 func (d *delayLine) run() {
-	defer close(d.done)
-	for w := range d.pending {
-		time.Sleep(time.Until(w.due))
-		if _, err := d.Conn.Write(w.data); err != nil {
-			d.err = err
+	defer close(d.failed)
+	for {
+		select {
+		case w := <-d.pending:
+			select {
+			case <-time.After(time.Until(w.due)):
+			case <-d.quit:
+				return
+			}
+			if _, err := d.Conn.Write(w.data); err != nil {
+				return
+			}
+		case <-d.quit:
 			return
 		}
 	}
@@ -195,17 +205,15 @@ func (d *delayLine) run() {
 // CloseWrite ends the emulator's direction at once.
 func (d *delayLine) CloseWrite() error { return d.Conn.(*net.TCPConn).CloseWrite() }
 
-// Close drops what is on the line.
+// Close drops what is on the line, and returns after the goroutine that writes it has ended.
 func (d *delayLine) Close() error {
 	err := d.Conn.Close()
-	d.once.Do(func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.closed = true
-		if d.pending != nil {
-			close(d.pending)
-			<-d.done
-		}
-	})
+	d.once.Do(func() { close(d.quit) })
+	d.mu.Lock()
+	started := d.pending != nil
+	d.mu.Unlock()
+	if started {
+		<-d.failed
+	}
 	return err
 }

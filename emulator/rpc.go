@@ -29,14 +29,16 @@ type reply struct {
 	body        wire.Map
 }
 
-// maxReplies is how many replies may wait for a client that gives no credit.
-const maxReplies = 1000
+const (
+	maxReplies = 1000     // replies that may wait for a client that gives no credit
+	maxRequest = 64 << 10 // bytes of a request
+)
 
 func (n *rpcNode) attach(l *link, a *wire.Attach) (granted, *wire.Error) {
 	if a.Role == wire.RoleReceiver {
 		l.feed = &replies{node: n.name}
 	} else {
-		l.intake = n
+		l.intake, l.maxMessage = n, maxRequest
 	}
 	return granted{}, nil
 }
