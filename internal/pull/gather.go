@@ -27,7 +27,8 @@ type gatherer struct {
 
 	batch   *batch
 	pending []message.Message // received, not yet in a batch
-	seen    int64             // last sequence number received
+	seen    int64             // last sequence number received, or the one to start behind
+	placed  bool              // whether seen is known
 	quiet   time.Time         // since when no message has come
 
 	full chan *batch // to the persister
@@ -76,7 +77,7 @@ func (g *gatherer) persist(ctx context.Context, fail context.CancelCauseFunc) (e
 
 // receive waits for messages: until the batch is due, at most.
 func (g *gatherer) receive(ctx context.Context) state {
-	if g.seen >= g.Start.Target {
+	if g.placed && g.seen >= g.Start.Target {
 		return g.finish(work.Drained, nil)
 	}
 	if ctx.Err() != nil {
@@ -115,7 +116,7 @@ func (g *gatherer) receive(ctx context.Context) state {
 	}
 	if len(g.pending) > 0 {
 		g.quiet = time.Now()
-		g.seen = g.pending[len(g.pending)-1].SequenceNumber
+		g.seen, g.placed = g.pending[len(g.pending)-1].SequenceNumber, true
 		g.Progress.received(int64(len(g.pending)))
 	}
 	return g.fill
@@ -124,11 +125,11 @@ func (g *gatherer) receive(ctx context.Context) state {
 // count is how many messages to ask for: no more than there can be up to the target, since Receive waits
 // for all of them, and no more than the batch takes.
 func (g *gatherer) count() int {
-	n := int64(min(g.Chunk, g.Limits.Count-g.batch.len()))
-	if g.seen >= 0 || g.Start.Anchored {
-		n = min(n, g.Start.Target-g.seen)
+	if !g.placed {
+		return 1 // which tells how many there can be
 	}
-	return int(max(n, 1))
+	n := int64(min(g.Chunk, g.Limits.Count-g.batch.len()))
+	return int(max(min(n, g.Start.Target-g.seen), 1))
 }
 
 // fill puts what was received into the batch.

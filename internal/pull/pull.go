@@ -14,7 +14,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"time"
 
@@ -67,10 +66,12 @@ type Limits struct {
 
 // Start is where a loop begins and what it has to reach.
 type Start struct {
-	// Anchored says that After is known: a checkpoint, or the place before a partition's first message.
+	// Anchored says that the chain goes on behind After, so that whatever is missing there is lost.
 	// Otherwise the first message received decides where the chain begins.
 	Anchored bool
-	After    int64
+	// After is where the loop begins to read, behind this sequence number; unless Anchored it may be -1
+	// for a place that isn't known yet.
+	After int64
 	// Target is the last sequence number to reach.
 	Target int64
 }
@@ -112,7 +113,10 @@ func (l *Loop) Run(ctx context.Context) work.Source {
 	if l.Start.Anchored {
 		c.after, c.settled = l.Start.After, l.Start.After
 	}
-	g := &gatherer{Loop: l, chain: c, began: began, batch: &batch{}, seen: c.after, quiet: began}
+	g := &gatherer{
+		Loop: l, chain: c, began: began, batch: &batch{}, quiet: began,
+		seen: l.Start.After, placed: l.Start.Anchored || l.Start.After >= 0,
+	}
 
 	// What was received is stored even when ctx has ended, but not after the deadline.
 	persisting := context.WithoutCancel(ctx)
@@ -142,7 +146,7 @@ func (l *Loop) report(c *chain, end work.Ended, err error, elapsed time.Duration
 	case errors.Is(err, ErrSuperseded):
 		s.Ended = work.Superseded
 	default:
-		s.Ended, s.Error = work.Failed, fmt.Sprintf("drain partition %s: %v", l.Partition, err)
+		s.Ended, s.Error = work.Failed, err.Error()
 	}
 	return s
 }

@@ -76,10 +76,10 @@ func fatal(err error) bool {
 	return superseded(err) || errors.As(err, &credential)
 }
 
-// pause waits before the next attempt: 0.2 s, doubled each time up to 5 s, give or take a quarter. It reports whether
-// ctx still holds.
+// pause waits before the next attempt: 50 ms, doubled each time up to 5 s, give or take a quarter. It
+// reports whether ctx still holds.
 func pause(ctx context.Context, attempt int) bool {
-	wait := min(200*time.Millisecond<<min(attempt, 10), 5*time.Second)
+	wait := min(50*time.Millisecond<<min(attempt, 10), 5*time.Second)
 	wait = time.Duration(float64(wait) * (0.75 + rand.Float64()/2))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -98,6 +98,9 @@ func (t terse) Unwrap() error { return t.error }
 
 func (t terse) Error() string {
 	text := t.error.Error()
+	if e := (*amqp.Error)(nil); errors.As(t.error, &e) {
+		text = string(e.Condition) + ": " + e.Description
+	}
 	for _, noise := range []string{" TrackingId:", " Reference:", ", Info: map["} {
 		text, _, _ = strings.Cut(text, noise)
 	}

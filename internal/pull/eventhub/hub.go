@@ -149,6 +149,9 @@ func (h *Hub) partition(ctx context.Context, id string) (Partition, error) {
 		return h.client.GetPartitionProperties(ctx, id, nil)
 	})
 	if err != nil {
+		if ids := h.partitionIDs(ctx); len(ids) > 0 && !slices.Contains(ids, id) {
+			return Partition{}, fmt.Errorf("read the properties of partition %.40q of Event Hub %s: there is no such partition; there are %s", id, h.Name(), strings.Join(ids, ", "))
+		}
 		return Partition{}, h.explain("read the properties of partition "+id+" of", err)
 	}
 	return Partition{
@@ -156,6 +159,17 @@ func (h *Hub) partition(ctx context.Context, id string) (Partition, error) {
 		First: props.BeginningSequenceNumber, Last: props.LastEnqueuedSequenceNumber,
 		LastOffset: props.LastEnqueuedOffset, LastEnqueued: props.LastEnqueuedOn,
 	}, nil
+}
+
+// partitionIDs are the ids of all partitions, none if they can't be had.
+func (h *Hub) partitionIDs(ctx context.Context) []string {
+	hub, err := ask(ctx, func() (azeventhubs.EventHubProperties, error) {
+		return h.client.GetEventHubProperties(ctx, nil)
+	})
+	if err != nil {
+		return nil
+	}
+	return hub.PartitionIDs
 }
 
 func (h *Hub) checkpoints(ctx context.Context) (map[string]int64, error) {
@@ -192,7 +206,7 @@ func ask[T any](ctx context.Context, question func() (T, error)) (T, error) {
 		case <-ctx.Done():
 			return zero, errors.Join(last, context.Cause(ctx))
 		case a := <-answered:
-			if a.err == nil || fatal(a.err) || attempt == 4 {
+			if a.err == nil || fatal(a.err) || attempt == 6 {
 				return a.value, a.err
 			}
 			last = a.err

@@ -77,6 +77,7 @@ func (h *Hub) Open(ctx context.Context, id string, o OpenOptions) (source *Sourc
 	case from.Position == "latest":
 		start.Anchored, start.After = true, p.Last
 	case from.Position == "time":
+		start.After = -1
 		s.position = azeventhubs.StartPosition{EnqueuedTime: &from.Time, Inclusive: true}
 		if p.LastEnqueued.Before(from.Time) {
 			start.Anchored, start.After = true, p.Last
@@ -84,6 +85,7 @@ func (h *Hub) Open(ctx context.Context, id string, o OpenOptions) (source *Sourc
 	default:
 		earliest := true
 		s.position = azeventhubs.StartPosition{Earliest: &earliest}
+		start.After = p.First - 1
 	}
 	if p.Empty {
 		start.Anchored, start.After = true, p.Last
