@@ -1,4 +1,0 @@
-package wire
-
-// captured is filled from a session of the real client.
-var captured []string
