@@ -40,6 +40,9 @@ Exit status: 0 the audit holds; 1 it does not, or something failed; 2 wrong argu
 					return usagef("--storage env takes the connection string from %s, which is not set", storageEnv)
 				}
 			}
+			if asJSON && o.Keep {
+				return usagef("--json and --keep exclude each other: the document is written at the end")
+			}
 			if err := o.Check(); err != nil {
 				return usageError{err}
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -48,8 +49,10 @@ Exit status: 0 after Ctrl-C; 1 it could not listen; 2 wrong arguments.`,
 				return usageError{err}
 			}
 			e, err := emulator.Start(emulator.Options{Address: address, Key: key, Hubs: hubs})
-			if err != nil {
-				return err
+			if listening := (*net.OpError)(nil); errors.As(err, &listening) {
+				return err // the address is taken, or not this machine's
+			} else if err != nil {
+				return usageError{err}
 			}
 			announceEmulator(cmd.OutOrStdout(), e, hubs)
 			<-cmd.Context().Done()

@@ -41,7 +41,7 @@ func start(ctx context.Context, name, command string, env []string) (*process, e
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &process{name: name, log: new(tail), exited: make(chan struct{})}
-	p.cmd = exec.Command(self, command, "--exit-with-parent")
+	p.cmd = &exec.Cmd{Path: self, Args: []string{os.Args[0], command, "--exit-with-parent"}}
 	p.cmd.Env = append(ambient(), env...)
 	p.cmd.Stderr = p.log
 	detach(p.cmd)
