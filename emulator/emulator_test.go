@@ -3,6 +3,8 @@ package emulator_test
 import (
 	"context"
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +112,50 @@ func TestSendAndReceive(t *testing.T) {
 	for i, event := range events {
 		if string(event.Body) != string("abc"[i]) || event.SequenceNumber != int64(i) || event.EnqueuedTime == nil {
 			t.Errorf("event %d: got %q, sequence number %d, enqueued %v", i, event.Body, event.SequenceNumber, event.EnqueuedTime)
+		}
+	}
+}
+
+// TestClose leaves nothing behind: neither the port, nor a client that waits.
+func TestClose(t *testing.T) {
+	e, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{{Name: "orders"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := producer(t, e, "orders")
+	send(t, p, "0", "a")
+	e.Delay(time.Millisecond)
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Errorf("close again: %v", err)
+	}
+	if c, err := net.Dial("tcp", e.Address()); err == nil {
+		c.Close()
+		t.Error("a closed emulator is connected to")
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	for want, o := range map[string]emulator.Options{
+		`hub "": the name must not`:                    {Hubs: []emulator.Hub{{}}},
+		`hub "a": 1025 partitions are not between`:     {Hubs: []emulator.Hub{{Name: "a", Partitions: 1025}}},
+		`hub "a": -1 partitions are not between`:       {Hubs: []emulator.Hub{{Name: "a", Partitions: -1}}},
+		`hub "A": the name is there twice`:             {Hubs: []emulator.Hub{{Name: "a"}, {Name: "A"}}},
+		`hub "a": a synthetic hub has at least one`:    {Hubs: []emulator.Hub{{Name: "a", Synthetic: &emulator.Synthetic{}}}},
+		`hub "a": a synthetic hub has no retention`:    {Hubs: []emulator.Hub{{Name: "a", RetentionCount: 1, Synthetic: &emulator.Synthetic{Events: 1}}}},
+		`do not fit into 292 years`:                    {Hubs: []emulator.Hub{{Name: "a", Synthetic: &emulator.Synthetic{Events: 1 << 40, Interval: time.Hour}}}},
+		`listen on "0.0.0.0:0": it is no loopback`:     {Address: "0.0.0.0:0"},
+		`the key name "k" is there twice`:              {KeyName: "k", Keys: []emulator.Key{{Name: "k", Value: "v"}}},
+		`hub "a": a largest message of 1 bytes is not`: {Hubs: []emulator.Hub{{Name: "a", MaxMessageSize: 1}}},
+	} {
+		e, err := emulator.Start(o)
+		if err == nil {
+			e.Close()
+		}
+		if !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("got %v, want %s", err, want)
 		}
 	}
 }

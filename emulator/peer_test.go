@@ -41,39 +41,36 @@ func dial(t testing.TB, e *Emulator) *peer {
 	return &peer{t: t, c: c, r: bufio.NewReader(c)}
 }
 
-// connect goes through the handshake, with all that it sends in one write, and opens a session on channel 0.
-func connect(t testing.TB, e *Emulator, open *wire.Open) *peer {
-	t.Helper()
-	p := dial(t, e)
-	b := append([]byte(wire.HeaderSASL), wire.AppendSASLFrame(nil, &wire.Init{Mechanism: "ANONYMOUS"})...)
-	b = append(b, wire.HeaderAMQP...)
-	b = wire.AppendFrame(b, 0, open, nil)
-	b = wire.AppendFrame(b, 0, &wire.Begin{IncomingWindow: 5000, OutgoingWindow: 5000, HandleMax: 255}, nil)
-	p.write(b)
-	p.header(wire.HeaderSASL)
-	expect[*wire.Mechanisms](p)
-	if outcome := expect[*wire.Outcome](p); outcome.Code != 0 {
-		t.Fatalf("SASL outcome %d", outcome.Code)
-	}
-	p.header(wire.HeaderAMQP)
-	expect[*wire.Open](p)
-	if begin := expect[*wire.Begin](p); begin.RemoteChannel == nil || *begin.RemoteChannel != 0 {
-		t.Fatalf("begin has the remote channel %v, want 0", begin.RemoteChannel)
-	}
-	return p
-}
-
 var plainOpen = &wire.Open{ContainerID: "test", MaxFrameSize: 65536, ChannelMax: 100}
 
-// startOpen starts an emulator that takes any client at its word.
-func startOpen(t testing.TB, o Options) *Emulator {
+// openHub starts an emulator with one hub and the key k with the value v.
+func openHub(t testing.TB, h Hub) *Emulator {
 	t.Helper()
-	e, err := Start(o)
+	e, err := Start(Options{Hubs: []Hub{h}, KeyName: "k", Key: "v"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() })
 	return e
+}
+
+// authorized connects with the name and password of PLAIN, which stand for a token, and opens a session on channel 0.
+func authorized(t testing.TB, e *Emulator, open *wire.Open) *peer {
+	t.Helper()
+	p := dial(t, e)
+	p.write([]byte(wire.HeaderSASL))
+	p.header(wire.HeaderSASL)
+	expect[*wire.Mechanisms](p)
+	p.write(wire.AppendSASLFrame(nil, &wire.Init{Mechanism: "PLAIN", Response: []byte("\x00k\x00v")}))
+	expect[*wire.Outcome](p)
+	// The AMQP header comes only when it is asked for.
+	p.write([]byte(wire.HeaderAMQP))
+	p.header(wire.HeaderAMQP)
+	p.send(open)
+	expect[*wire.Open](p)
+	p.send(&wire.Begin{IncomingWindow: 5000, OutgoingWindow: 5000, HandleMax: 255})
+	expect[*wire.Begin](p)
+	return p
 }
 
 func (p *peer) write(b []byte) {
