@@ -20,7 +20,7 @@ import (
 )
 
 // ErrNotInstalled says that Azurite, or Node to run it, is not there.
-var ErrNotInstalled = errors.New("Azurite is not installed: run `make azurite` (it needs Node with npm)")
+var ErrNotInstalled = errors.New("no Azurite is installed: run `make azurite` (it needs Node with npm)")
 
 // The account that every storage emulator has.
 // https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string

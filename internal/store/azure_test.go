@@ -434,6 +434,13 @@ func TestAzureCredentialErrorIsOneLine(t *testing.T) {
 	}
 }
 
+func TestOneLineCutsQueries(t *testing.T) {
+	err := oneLine(errors.New("parse \"https://a.example/c?sv=1&sig=c2VjcmV0\":\n\tbad"))
+	if want := `parse "https://a.example/c?...": bad`; err.Error() != want {
+		t.Errorf("got %s, want %s", err, want)
+	}
+}
+
 type noCredential struct{}
 
 func (noCredential) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {

@@ -387,10 +387,9 @@ func (d *Dir) sweepOne(file string) error {
 	}
 	if json.Unmarshal(asJSON, &c) != nil || c.Staging != id || CheckName(c.Name) != nil {
 		c = commit{Staging: id} // cut off while it was written: can't have been linked
-	} else if linked, _, err := d.find(c.Name); err == nil && linked.Staging == id {
-		return d.finish(c)
 	}
-	// Once its commit is no longer staged, even a writer that sleeps since yesterday can't link it.
+	// Once its commit is no longer staged, even a writer that sleeps since yesterday can't link it; so
+	// whether it is linked is looked at after that, not before.
 	if err := d.root.Remove(c.stagedCommit()); err != nil {
 		return err
 	}

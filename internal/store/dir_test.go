@@ -73,6 +73,27 @@ func TestDirListsItsBlobsAlone(t *testing.T) {
 	}
 }
 
+// TestDirLoserLeavesNothing has another process commit the name at the last moment.
+func TestDirLoserLeavesNothing(t *testing.T) {
+	root := t.TempDir()
+	winner, loser := openDir(t, root), openDir(t, root)
+	loser.step = func(done string) {
+		if done == "staging synced" {
+			if _, err := winner.Create(t.Context(), "blob", []byte("x"), map[string]string{"by": "winner"}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	there, err := loser.Create(t.Context(), "blob", []byte("y"), nil)
+	if !errors.Is(err, ErrExists) || there["by"] != "winner" {
+		t.Errorf("Create = %v, %v; want the winner's metadata and ErrExists", there, err)
+	}
+	whole(t, winner, "blob", []byte("x"))
+	if left := staged(t, root); left != nil {
+		t.Errorf("left in staging: %q", left)
+	}
+}
+
 // TestDirListsLargeFolders lists folders of more entries than are held in memory.
 func TestDirListsLargeFolders(t *testing.T) {
 	d := openDir(t, t.TempDir())
