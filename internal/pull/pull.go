@@ -66,12 +66,14 @@ type Limits struct {
 
 // Start is where a loop begins and what it has to reach.
 type Start struct {
-	// Anchored says that the chain goes on behind After, so that whatever is missing there is lost.
-	// Otherwise the first message received decides where the chain begins.
-	Anchored bool
-	// After is where the loop begins to read, behind this sequence number; unless Anchored it may be -1
-	// for a place that isn't known yet.
+	// After is the sequence number behind which the loop reads: that of a checkpoint, or the one before
+	// the partition's oldest message.
 	After int64
+	// Anchored says that the chain goes on behind After, so that what is missing there is lost. Otherwise
+	// the first message received decides where the chain begins.
+	Anchored bool
+	// Later says that the source begins at a later place, which only its first message will tell.
+	Later bool
 	// Target is the last sequence number to reach.
 	Target int64
 }
@@ -115,7 +117,7 @@ func (l *Loop) Run(ctx context.Context) work.Source {
 	}
 	g := &gatherer{
 		Loop: l, chain: c, began: began, batch: &batch{}, quiet: began,
-		seen: l.Start.After, placed: l.Start.Anchored || l.Start.After >= 0,
+		seen: l.Start.After, placed: !l.Start.Later,
 	}
 
 	// What was received is stored even when ctx has ended, but not after the deadline.
@@ -138,9 +140,7 @@ func (l *Loop) report(c *chain, end work.Ended, err error, elapsed time.Duration
 		Messages: c.messages, Bytes: c.bytes, Blobs: c.blobs, AlreadyStored: c.already,
 		Checkpoint: c.settled, LostToRetention: c.lost, ElapsedSeconds: elapsed.Seconds(),
 	}
-	if c.anchored {
-		s.Backlog = max(0, l.Start.Target-c.after)
-	}
+	s.Backlog = max(0, l.Start.Target-max(c.after, l.Start.After))
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrSuperseded):

@@ -50,6 +50,13 @@ func condition(err error) string {
 	if e := (*amqp.Error)(nil); errors.As(err, &e) {
 		return string(e.Condition)
 	}
+	// The client's own error hides the one behind it (azeventhubs 2.0.2: Error has no Unwrap), but not
+	// from its text.
+	if e := (*azeventhubs.Error)(nil); errors.As(err, &e) {
+		_, after, _ := strings.Cut(e.Error(), "Condition: ")
+		condition, _, _ := strings.Cut(after, ",")
+		return condition
+	}
 	return ""
 }
 

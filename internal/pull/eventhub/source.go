@@ -58,7 +58,7 @@ func (h *Hub) Open(ctx context.Context, id string, o OpenOptions) (source *Sourc
 		return nil, start, nil, err
 	}
 	s := &Source{hub: h, partition: id, options: o, prefetch: newPrefetch(h.options, p, max(o.Readers, 1))}
-	start.Target = p.Last
+	start.After, start.Target = p.First-1, p.Last
 
 	from := work.From{Position: "earliest"}
 	if o.From != nil {
@@ -77,7 +77,7 @@ func (h *Hub) Open(ctx context.Context, id string, o OpenOptions) (source *Sourc
 	case from.Position == "latest":
 		start.Anchored, start.After = true, p.Last
 	case from.Position == "time":
-		start.After = -1
+		start.Later = true
 		s.position = azeventhubs.StartPosition{EnqueuedTime: &from.Time, Inclusive: true}
 		if p.LastEnqueued.Before(from.Time) {
 			start.Anchored, start.After = true, p.Last
@@ -85,7 +85,6 @@ func (h *Hub) Open(ctx context.Context, id string, o OpenOptions) (source *Sourc
 	default:
 		earliest := true
 		s.position = azeventhubs.StartPosition{Earliest: &earliest}
-		start.After = p.First - 1
 	}
 	if p.Empty {
 		start.Anchored, start.After = true, p.Last
