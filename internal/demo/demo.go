@@ -83,6 +83,9 @@ func (o Options) Check() error {
 			return fmt.Errorf("%s is %d, expected 1 to %d", limit.flag, limit.got, limit.most)
 		}
 	}
+	if plain := !strings.Contains(o.Storage, "="); plain && o.Storage != "dir" && o.Storage != "azurite" {
+		return fmt.Errorf("--storage is %q, expected dir, azurite, env or a storage connection string", o.Storage)
+	}
 	return nil
 }
 
@@ -170,7 +173,7 @@ func (d *demo) openStorage(ctx context.Context) (closing func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		d.location, d.shown = fileURL(dir), filepath.Join(dir, d.container)
+		d.location, d.shown = fileURL(dir), filepath.Join(d.Out, d.container)
 	case "azurite":
 		server, err := azurite.Start(ctx, "")
 		if err != nil {
@@ -186,7 +189,7 @@ func (d *demo) openStorage(ctx context.Context) (closing func(), err error) {
 	d.store, err = store.Open(ctx, store.Options{Location: d.location, Container: d.container, Create: true})
 	if err != nil {
 		closing()
-		return nil, fmt.Errorf("open storage: %w", err)
+		return nil, err
 	}
 	return closing, nil
 }
