@@ -209,14 +209,27 @@ func sample(content io.Reader) ([]byte, error) {
 	return first, nil
 }
 
-// cut shortens a line to width characters. It counts code points: wide ones make a line look longer,
-// which does no harm here.
+// cut shortens a line to the columns of a terminal.
 func cut(line string, width int) string {
-	if utf8.RuneCountInString(line) <= width {
-		return line
+	used, end := 0, 0 // columns, and bytes that leave one for the ellipsis
+	for i, r := range line {
+		if used += columns(r); used > width {
+			return line[:end] + "…"
+		}
+		if used < width {
+			end = i + utf8.RuneLen(r)
+		}
 	}
-	runes := []rune(line)
-	return string(runes[:width-1]) + "…"
+	return line
+}
+
+// columns is how much room a character takes on a terminal: two for the scripts of East Asia and for
+// emoji, which begin where Hangul does. It is a rough rule; what it calls too wide is only cut earlier.
+func columns(r rune) int {
+	if r >= 0x1100 && (r < 0x2000 || r >= 0x2e80) {
+		return 2
+	}
+	return 1
 }
 
 // group writes a number with separators between thousands.

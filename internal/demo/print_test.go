@@ -88,3 +88,22 @@ func TestGroup(t *testing.T) {
 		}
 	}
 }
+
+func TestCutCountsColumns(t *testing.T) {
+	for _, test := range []struct {
+		line  string
+		width int
+		want  string
+	}{
+		{"abc", 3, "abc"},
+		{"abcd", 3, "ab…"},
+		{"水温", 4, "水温"},
+		{"水温です", 4, "水…"},
+		{"水温です", 5, "水温…"},
+		{"Наля", 3, "На…"},
+	} {
+		if got := cut(test.line, test.width); got != test.want {
+			t.Errorf("cut %q to %d is %q, want %q", test.line, test.width, got, test.want)
+		}
+	}
+}

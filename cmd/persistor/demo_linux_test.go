@@ -72,3 +72,38 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		}
 	}
 }
+
+// What is damaged behind the demo's back, while the workers still store, fails the audit and so the demo.
+func TestAuditDecidesTheExitStatus(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	var document, said bytes.Buffer
+	demo := exec.Cmd{
+		Path: self, Args: []string{"persistor", "demo", "--json", "--events", "30000", "--workers", "2", "--out", out},
+		Stdout: &document, Stderr: &said,
+	}
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { demo.Process.Kill() })
+	var stored []string
+	for deadline := time.Now().Add(waiting); len(stored) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing was stored in %v: %s", waiting, &said)
+		}
+		stored, _ = filepath.Glob(filepath.Join(out, "blobs", "telemetry", "*", "*", "*", "*.txt"))
+	}
+	if err := os.Truncate(stored[0], 1000); err != nil {
+		t.Fatal(err)
+	}
+	_ = demo.Wait()
+	if status := demo.ProcessState.ExitCode(); status != exitJob || !strings.Contains(said.String(), "the audit found") {
+		t.Errorf("exit status %d, stderr:\n%s", status, &said)
+	}
+	if !strings.Contains(document.String(), `"complete": false`) {
+		t.Errorf("the document does not say that the audit failed: %.2000s", &document)
+	}
+}
