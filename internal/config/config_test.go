@@ -364,6 +364,14 @@ func shows(t *testing.T, what string, value any) {
 }
 
 func TestSecretsNeverShow(t *testing.T) {
+	shows(t, "secret", Secret(secretKey))
+	shows(t, "secrets", map[string][]Secret{"all": {Secret(secretKey)}})
+	// Short enough to be quoted, were they not secrets.
+	for setting, text := range map[string]string{"WORKER_KEY": "swordfish", "FUNC_TO_INVOKE": "?code=abc", hubSetting: "swordfish", storageSetting: "swordfish"} {
+		if problem := problems(t, environment(setting, text))[setting]; problem == "" || strings.Contains(problem, text) {
+			t.Errorf("%s=%s: %s", setting, text, problem)
+		}
+	}
 	pastes := map[string]string{
 		"hub's connection string":     hubString,
 		"storage's connection string": storeString,

@@ -42,7 +42,7 @@ func (w *Worker) settings() []setting {
 		setting{name: "WORKER_CONCURRENCY", value: whole(&w.Concurrency, 1, 256), fallback: "1",
 			meaning: "Work units that one worker takes on at once. Further calls are answered 429, so that they land on another instance."},
 		setting{name: "MEMORY_LIMIT", value: size(&w.MemoryLimit, 1<<20, 64<<30), otherwise: "32 MiB, or four times `BATCH_BYTES` if that is more",
-			meaning: "Bytes of messages that one worker holds at once: received ahead, gathered and being stored. The process itself takes about 30 MiB more. At least twice `BATCH_BYTES`."},
+			meaning: "Bytes of messages that one worker holds at once: received ahead, gathered and being stored. The process itself takes about 40 MiB more. At least twice `BATCH_BYTES`."},
 	)
 	return append(all, w.Server.settings(workerAddress)...)
 }

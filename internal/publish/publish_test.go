@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -231,6 +232,65 @@ func TestOrder(t *testing.T) {
 				t.Errorf("received %d events, want %d", total, n)
 			}
 		})
+	}
+}
+
+// A batch that the hub is too busy for is sent again later; those behind it in its partition wait for it.
+func TestOrderHoldsOverRetries(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		n     int
+		place func(i int, e *publish.Event)
+	}{
+		{"one partition", 5_000, func(i int, e *publish.Event) { e.Partition = "0" }},
+		{"more keys than lanes", 12_000, func(i int, e *publish.Event) {
+			key := strconv.Itoa(i % 2_000)
+			e.Body, e.Key = e.Body[:8], &key
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e, _ := start(t, 1)
+			producer, err := azeventhubs.NewProducerClientFromConnectionString(e.ConnectionString(), hub,
+				&azeventhubs.ProducerClientOptions{RetryOptions: azeventhubs.RetryOptions{RetryDelay: 500 * time.Millisecond}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer producer.Close(context.Background())
+			e.ThrottleSends(1)
+			result, err := publish.Events(within(t), producer, numbered(test.n, test.place), publish.Options{})
+			if err != nil || result.Events != int64(test.n) {
+				t.Fatalf("%d events, %v", result.Events, err)
+			}
+			last := make(map[string]int)
+			for _, event := range receive(t, e, "0") {
+				i, key := number(t, event), ""
+				if event.PartitionKey != nil {
+					key = *event.PartitionKey
+				}
+				if before, seen := last[key]; seen && i < before {
+					t.Fatalf("key %q: event %d comes after %d", key, i, before)
+				}
+				last[key] = i
+			}
+		})
+	}
+}
+
+// An event that is too large ends it; all before it are sent, whatever their partition.
+func TestEventTooLarge(t *testing.T) {
+	e, producer := start(t, 2)
+	events := slices.Values([]publish.Event{
+		{Body: []byte("small"), Partition: "0"},
+		{Body: make([]byte, 2<<20), Partition: "1"},
+		{Body: []byte("never"), Partition: "1"},
+	})
+	result, err := publish.Events(within(t), producer, events, publish.Options{})
+	var large *publish.TooLargeError
+	if !errors.As(err, &large) || *large != (publish.TooLargeError{Event: 1, Bytes: 2 << 20}) {
+		t.Errorf("error = %v", err)
+	}
+	if received := receiveAll(t, e, 2); result.Events != 1 || len(received) != 1 {
+		t.Errorf("%d events were accepted and %d received, want the first", result.Events, len(received))
 	}
 }
 
