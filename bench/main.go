@@ -1,7 +1,7 @@
 // Bench measures what Persistor adds to a bare drain of the official client: the same emulator serves
 // both in the same run, each in a process of its own, so that CPU time and memory are theirs alone.
 //
-//	go run ./bench                 the full table, about ten minutes
+//	go run ./bench                 the full table, about a quarter of an hour; with Azurite after `make azurite`
 //	go run ./bench -quick -json    within 50 s
 //
 // Figures of one run compare with each other; machines differ, and shared ones are noisy: quote ratios.
@@ -10,12 +10,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"slices"
 	"text/tabwriter"
+
+	"persistor/internal/azurite"
 )
 
 func main() {
@@ -49,7 +52,21 @@ func run() error {
 	defer stop()
 
 	say := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
-	results, err := measure(ctx, cases(*quick), *rounds, say)
+	chosen := cases(*quick)
+	if !*quick {
+		storage, err := azurite.Start(ctx, "")
+		switch {
+		case errors.Is(err, azurite.ErrNotInstalled):
+			say("without Azurite: %v", err)
+			chosen = slices.DeleteFunc(chosen, func(c drainCase) bool { return c.store == "azurite" })
+		case err != nil:
+			return err
+		default:
+			defer storage.Close()
+			os.Setenv("AZURITE_CONNECTION_STRING", storage.ConnectionString()) // for the children
+		}
+	}
+	results, err := measure(ctx, chosen, *rounds, say)
 	if err != nil {
 		return err
 	}
