@@ -54,7 +54,12 @@ func run() error {
 	say := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	chosen := cases(*quick)
 	if !*quick {
-		storage, err := azurite.Start(ctx, "")
+		dir, err := os.MkdirTemp("", "persistor-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		storage, err := azurite.Start(ctx, dir)
 		switch {
 		case errors.Is(err, azurite.ErrNotInstalled):
 			say("without Azurite: %v", err)
