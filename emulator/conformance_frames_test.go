@@ -130,37 +130,6 @@ func contains(list []any, v any) bool {
 	return false
 }
 
-// putTokenOn puts a token over links of its own on a session, handles 0 and 1, and detaches them.
-func (c *raw) putTokenOn(channel uint16) {
-	c.t.Helper()
-	c.send(channel, codeAttach, "cbs-in", uint32(0), true, uint8(1), uint8(0), described{codeSource, []any{"$cbs"}}, described{codeTarget, []any{"replies"}})
-	c.expect(codeAttach)
-	c.send(channel, codeFlow, nil, uint32(5000), uint32(0), uint32(5000), uint32(0), uint32(0), uint32(10))
-	c.send(channel, codeAttach, "cbs-out", uint32(1), false, uint8(1), uint8(0), described{codeSource, []any{"here"}}, described{codeTarget, []any{"$cbs"}}, nil, nil, uint32(0))
-	c.expect(codeAttach)
-	payload := encode(nil, described{0x73, []any{"id", nil, nil, nil, "replies"}})
-	payload = encode(payload, described{0x74, pairs{"operation", "put-token", "type", "servicebus.windows.net:sastoken", "name", "amqp://127.0.0.1/" + hub}})
-	payload = encode(payload, described{0x77, rawToken})
-	c.transfer(channel, payload, uint32(1), uint32(0), []byte{1}, uint32(0), true)
-	c.expect(codeTransfer)
-	for _, handle := range []uint32{0, 1} {
-		c.send(channel, codeDetach, handle, true)
-		c.expect(codeDetach)
-	}
-}
-
-// rawToken is well formed; the tests that use it have the emulator take any token.
-const rawToken = "SharedAccessSignature sr=127.0.0.1&sig=AAAA&se=4102444800&skn=any"
-
-// authorized is openRaw with a token put, for an emulator that takes any. It has used transfer-id 0 and
-// delivery-id 0 of the session, and received one transfer.
-func authorized(t testing.TB, e *emulator.Emulator) *raw {
-	t.Helper()
-	c := openRaw(t, e)
-	c.putTokenOn(0)
-	return c
-}
-
 // An unsettled event is accepted, in a disposition that settles it, with the numbers that were given.
 func TestDisposition(t *testing.T) {
 	e := run(t, emulator.Options{AllowAnyToken: true})

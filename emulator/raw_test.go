@@ -243,6 +243,59 @@ func isReset(err error) bool {
 	return errors.As(err, &op) && !op.Timeout()
 }
 
+// authorized is openRaw with a token put, for an emulator that takes any. It has used transfer-id 0 and
+// delivery-id 0 of the session, and received one transfer.
+func authorized(t testing.TB, e *emulator.Emulator) *raw {
+	t.Helper()
+	c := openRaw(t, e)
+	c.putTokenOn(0)
+	return c
+}
+
+// rawToken is well formed; the tests that use it have the emulator take any token.
+const rawToken = "SharedAccessSignature sr=127.0.0.1&sig=AAAA&se=4102444800&skn=any"
+
+// putTokenOn puts a token over links of its own on a session, and detaches them.
+func (c *raw) putTokenOn(channel uint16) {
+	c.t.Helper()
+	c.attachToCBS(channel, described{codeTarget, []any{"replies"}})
+	c.askCBS(channel, "replies", "id")
+	c.expect(codeTransfer)
+	for _, handle := range []uint32{0, 1} {
+		c.send(channel, codeDetach, handle, true)
+		c.expect(codeDetach)
+	}
+}
+
+// attachToCBS attaches a link to receive replies on, handle 0, and one to send requests on, handle 1.
+func (c *raw) attachToCBS(channel uint16, target described) {
+	c.t.Helper()
+	c.attachCBSReceiver(channel, target)
+	c.attachCBSSender(channel)
+}
+
+func (c *raw) attachCBSReceiver(channel uint16, target described) {
+	c.t.Helper()
+	c.send(channel, codeAttach, "cbs-in", uint32(0), true, uint8(1), uint8(0), described{codeSource, []any{"$cbs"}}, target)
+	c.expect(codeAttach)
+	c.send(channel, codeFlow, nil, uint32(5000), uint32(0), uint32(5000), uint32(0), uint32(0), uint32(10))
+}
+
+func (c *raw) attachCBSSender(channel uint16) {
+	c.t.Helper()
+	c.send(channel, codeAttach, "cbs-out", uint32(1), false, uint8(1), uint8(0), described{codeSource, []any{"here"}}, described{codeTarget, []any{"$cbs"}}, nil, nil, uint32(0))
+	c.expect(codeAttach)
+}
+
+// askCBS puts a token for the hub, with a message-id and a reply-to or nil.
+func (c *raw) askCBS(channel uint16, replyTo, id any) {
+	c.t.Helper()
+	payload := encode(nil, described{0x73, []any{id, nil, nil, nil, replyTo}})
+	payload = encode(payload, described{0x74, pairs{"operation", "put-token", "type", "servicebus.windows.net:sastoken", "name", "amqp://127.0.0.1/" + hub}})
+	payload = encode(payload, described{0x77, rawToken})
+	c.transfer(channel, payload, uint32(1), uint32(0), []byte{1}, uint32(0), true)
+}
+
 // A codec of AMQP values in as few lines as the tests need (AMQP 1.0 part 1, 1.6).
 
 type symbol string
