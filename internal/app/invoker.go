@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"persistor/internal/api"
 	"persistor/internal/config"
@@ -31,7 +32,7 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 		return nil, fmt.Errorf("start invoker: %w", err)
 	}
 	log := newLog(logs, c.Server.LogLevel, "invoker")
-	for _, w := range c.Warnings {
+	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
 	return &Program{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"persistor/internal/api"
 	"persistor/internal/config"
@@ -26,7 +27,7 @@ func OpenWorker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pro
 	}
 	TuneMemory(c.MemoryLimit)
 	log := newLog(logs, c.Server.LogLevel, "worker")
-	for _, w := range c.Warnings {
+	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
 	drainer.Log = log

@@ -3,11 +3,8 @@ package demo
 import (
 	"context"
 	"iter"
-	"maps"
 	"strconv"
 	"time"
-
-	"github.com/Azure/go-amqp"
 
 	"persistor/internal/config"
 	"persistor/internal/message"
@@ -69,24 +66,12 @@ func (d *demo) events(err *error) iter.Seq[publish.Event] {
 
 // eventOf is a message as the client sends it.
 func eventOf(m *message.Message) publish.Event {
-	properties := maps.Clone(m.Properties)
-	for name, value := range properties {
-		properties[name] = sendable(value)
-	}
 	return publish.Event{
 		Body:          m.Body.Data[0],
-		Properties:    properties,
+		Properties:    m.Properties,
 		ContentType:   m.ContentType,
-		MessageID:     sendable(m.ID),
-		CorrelationID: sendable(m.CorrelationID),
+		MessageID:     m.ID,
+		CorrelationID: m.CorrelationID,
 		Key:           m.PartitionKey,
 	}
-}
-
-// sendable is a value in the types of the client, which has a UUID of its own.
-func sendable(value any) any {
-	if id, ok := value.(message.UUID); ok {
-		return amqp.UUID(id)
-	}
-	return value
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/Azure/go-amqp"
+	"persistor/internal/message"
 )
 
 // ParseProperty reads an application property as a command line has it: "name=value" for a string, or
@@ -80,7 +80,7 @@ func float[T float32 | float64](bits int) func(string) (any, error) {
 }
 
 func parseUUID(s string) (any, error) {
-	var id amqp.UUID
+	var id message.UUID
 	plain := strings.ReplaceAll(s, "-", "")
 	if len(plain) != 2*len(id) {
 		return nil, errors.New("wrong length")

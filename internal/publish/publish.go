@@ -13,17 +13,20 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
+	"github.com/Azure/go-amqp"
 	"golang.org/x/sync/errgroup"
+
+	"persistor/internal/message"
 )
 
 // Event is one event to send.
 type Event struct {
 	Body []byte
-	// Properties are the application properties: AMQP scalars as [persistor/internal/message.Message]
-	// lists them, with go-amqp's UUID.
+	// Properties are the application properties: AMQP scalars as [message.Message] lists them. They are
+	// not changed.
 	Properties  map[string]any
 	ContentType *string
-	// MessageID and CorrelationID are nil, string, uint64, go-amqp's UUID or []byte. The SDK makes up
+	// MessageID and CorrelationID are nil, string, uint64, [message.UUID] or []byte. The SDK makes up
 	// a message id where there is none.
 	MessageID     any
 	CorrelationID any
@@ -331,16 +334,39 @@ const partitionKeyAnnotation = "x-opt-partition-key"
 
 func (e Event) message() *azeventhubs.AMQPAnnotatedMessage {
 	m := &azeventhubs.AMQPAnnotatedMessage{
-		ApplicationProperties: e.Properties,
+		ApplicationProperties: sendableMap(e.Properties),
 		Body:                  azeventhubs.AMQPAnnotatedMessageBody{Data: [][]byte{e.Body}},
 		Properties: &azeventhubs.AMQPAnnotatedMessageProperties{
 			ContentType:   e.ContentType,
-			MessageID:     e.MessageID,
-			CorrelationID: e.CorrelationID,
+			MessageID:     sendable(e.MessageID),
+			CorrelationID: sendable(e.CorrelationID),
 		},
 	}
 	if e.Key != nil && e.Partition != "" {
 		m.MessageAnnotations = map[any]any{partitionKeyAnnotation: *e.Key}
+	}
+	return m
+}
+
+// sendable is a value in the types of the client, which has a UUID of its own.
+func sendable(value any) any {
+	if id, ok := value.(message.UUID); ok {
+		return amqp.UUID(id)
+	}
+	return value
+}
+
+// sendableMap is m itself, or a copy where something in it has to change.
+func sendableMap(m map[string]any) map[string]any {
+	cloned := false
+	for name, value := range m {
+		if _, ok := value.(message.UUID); !ok {
+			continue
+		}
+		if !cloned {
+			m, cloned = maps.Clone(m), true
+		}
+		m[name] = sendable(value)
 	}
 	return m
 }

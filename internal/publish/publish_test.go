@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
-	"github.com/Azure/go-amqp"
 	"github.com/google/go-cmp/cmp"
 
 	"persistor/emulator"
 	"persistor/internal/config"
+	"persistor/internal/message"
 	"persistor/internal/publish"
 )
 
@@ -386,7 +386,7 @@ func TestInFlightBounds(t *testing.T) {
 }
 
 func TestProperties(t *testing.T) {
-	id := amqp.UUID{0: 0x12, 15: 0xff}
+	id := message.UUID{0: 0x12, 15: 0xff}
 	for text, want := range map[string]any{
 		"a=b":                                   "b",
 		"a=":                                    "",

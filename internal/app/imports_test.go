@@ -1,0 +1,86 @@
+package app
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Imports point one way, and the services' SDKs are known only where they have to be: docs/design.md.
+func TestImportsPointOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "persistor/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		imports[strings.TrimPrefix(fields[0], "persistor/")] = fields[1:]
+	}
+
+	// What each package may import of this module.
+	allowed := map[string][]string{
+		"emulator":               nil,
+		"internal/message":       nil,
+		"internal/work":          nil,
+		"internal/azurite":       nil,
+		"internal/store":         nil,
+		"internal/record":        {"internal/message"},
+		"internal/pull":          {"internal/record", "internal/message", "internal/work"},
+		"internal/pull/eventhub": {"internal/pull", "internal/message", "internal/work"},
+		"internal/fanout":        {"internal/work"},
+		"internal/api":           {"internal/fanout", "internal/work"},
+		"internal/config":        {"internal/work"},
+		"internal/publish":       {"internal/message", "internal/config"},
+		"internal/audit":         {"internal/message", "internal/record", "internal/store", "internal/work"},
+	}
+	for name, may := range allowed {
+		imported, ok := imports[name]
+		if !ok {
+			t.Errorf("there is no package %s", name)
+		}
+		for _, i := range imported {
+			of, own := strings.CutPrefix(i, "persistor/")
+			if own && !slices.Contains(may, of) && !strings.HasPrefix(of, name+"/internal/") {
+				t.Errorf("%s imports %s; it may import of this module: %v", name, of, may)
+			}
+		}
+	}
+
+	// Which packages may import an Azure SDK or go-amqp themselves.
+	sdk := []string{
+		"internal/pull/eventhub", "internal/store", "internal/publish",
+		"internal/config", // azidentity, for the identity that settings describe
+		"internal/app",    // the checkpoint store
+		"bench",           // the bare client, to compare with
+	}
+	for name, imported := range imports {
+		for _, i := range imported {
+			if strings.HasPrefix(i, "github.com/Azure/") && !slices.Contains(sdk, name) {
+				t.Errorf("%s imports %s; only %v may", name, i, sdk)
+			}
+		}
+	}
+
+	// Nothing is called what says nothing.
+	for name := range imports {
+		for _, word := range []string{"common", "util", "utils", "helper", "helpers", "model", "models", "misc"} {
+			if slices.Contains(strings.Split(name, "/"), word) {
+				t.Errorf("package %s: %s is no noun of the problem", name, word)
+			}
+		}
+	}
+
+	// The loop, the planner and the records carry no SDK in with them, however far down.
+	for _, name := range []string{"emulator", "internal/pull", "internal/record", "internal/fanout", "internal/api"} {
+		out, err := exec.Command("go", "list", "-deps", "persistor/"+name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := strings.Index(string(out), "github.com/Azure/"); i >= 0 {
+			dependency, _, _ := strings.Cut(string(out[i:]), "\n")
+			t.Errorf("%s depends on %s", name, dependency)
+		}
+	}
+}
