@@ -116,7 +116,7 @@ func TestSendAndReceive(t *testing.T) {
 	}
 }
 
-// TestClose leaves nothing behind: neither the port, nor a client that waits.
+// TestClose leaves nothing behind, neither the port nor a client that waits, whatever is still on a slow line.
 func TestClose(t *testing.T) {
 	e, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{{Name: "orders"}}})
 	if err != nil {
@@ -124,7 +124,19 @@ func TestClose(t *testing.T) {
 	}
 	p := producer(t, e, "orders")
 	send(t, p, "0", "a")
-	e.Delay(time.Millisecond)
+	e.Delay(time.Hour)
+	batch, err := p.NewEventDataBatch(within(t), &azeventhubs.EventDataBatchOptions{PartitionID: new("0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := batch.AddEventData(&azeventhubs.EventData{Body: []byte("b")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.SendEventDataBatch(ctx, batch, nil); err == nil {
+		t.Error("a send was answered an hour too early")
+	}
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}

@@ -99,3 +99,18 @@ func TestSeek(t *testing.T) {
 		}
 	}
 }
+
+// TestClockBehind dates an event like the one before it when the clock was set back.
+func TestClockBehind(t *testing.T) {
+	now := time.Unix(100, 0)
+	l := &storedLog{now: func() time.Time { return now }}
+	for range 3 {
+		l.append([]event{{rest: dataMessage("x")}})
+		now = now.Add(-time.Second)
+	}
+	for sequence := range int64(3) {
+		if got := l.at(sequence).enqueued; got != 100_000 {
+			t.Errorf("event %d is of %d ms, want 100000", sequence, got)
+		}
+	}
+}
