@@ -51,26 +51,21 @@ type Partition struct {
 	LastEnqueued time.Time
 }
 
-// Backlog is how many sequence numbers wait to be stored. It is an upper bound: compaction leaves
-// holes, and without a checkpoint the whole partition counts, wherever the run will start. It counts as
-// well when the checkpoint lies beyond the last event, as it does where a hub was made anew under its
-// old name: nothing can be stored then, but the worker that tries says so.
+// Backlog is how many sequence numbers wait for a worker. It is an upper bound: compaction leaves holes,
+// and without a checkpoint the whole partition counts, wherever the run will start. Two cases count
+// though nothing can be stored, because the worker that tries will say so: events that are gone since
+// the checkpoint, when the partition is empty by now; and a checkpoint beyond the last event, as there is
+// where a hub was made anew under its old name.
 func (p Partition) Backlog() int64 {
-	if p.Empty {
+	switch {
+	case p.Empty && p.Checkpoint < 0:
 		return 0
-	}
-	if p.Checkpoint > p.Last {
+	case p.Empty:
+		return max(0, p.Last-p.Checkpoint)
+	case p.Checkpoint > p.Last:
 		return p.Last - p.First + 1
 	}
 	return max(0, p.Last-max(p.Checkpoint, p.First-1))
-}
-
-// lost is the range that a partition dropped before it was stored, when it has since become empty: no
-// worker will ever read that partition, so the plan has to tell. Without a checkpoint nothing was
-// promised yet.
-func (p Partition) lost() (work.Range, bool) {
-	ok := p.Empty && p.Checkpoint >= 0 && p.Checkpoint < p.Last
-	return work.Range{From: p.Checkpoint + 1, To: p.Last}, ok
 }
 
 // Request is what a caller asks of one run. The zero value asks for everything, with the settings'
@@ -117,16 +112,8 @@ type Plan struct {
 	Units []work.Unit
 	// Backlog is each planned partition's, by id.
 	Backlog map[string]int64
-	// Lost are the ranges that retention took from partitions which are empty by now, by partition.
-	Lost []Lost
 	// Notes say where the plan differs from what was asked, a sentence each.
 	Notes []string
-}
-
-// Lost is a range of sequence numbers that a partition no longer had when their turn came.
-type Lost struct {
-	Partition string `json:"partition"`
-	work.Range
 }
 
 // NewPlan spreads the partitions that have a backlog over at most req.N units: the largest first, each
@@ -144,9 +131,6 @@ func NewPlan(run Run, parts []Partition, req Request) (Plan, error) {
 		if backlog := p.Backlog(); backlog > 0 {
 			waiting = append(waiting, p)
 			plan.Backlog[p.ID] = backlog
-		}
-		if r, ok := p.lost(); ok {
-			plan.Lost = append(plan.Lost, Lost{p.ID, r})
 		}
 	}
 	slices.SortStableFunc(waiting, func(a, b Partition) int { return cmp.Compare(b.Backlog(), a.Backlog()) })

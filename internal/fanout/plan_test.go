@@ -30,7 +30,9 @@ func TestBacklog(t *testing.T) {
 		{"all stored", Partition{First: 0, Last: 9, Checkpoint: 9}, 0},
 		{"retention passed us by", Partition{First: 7, Last: 9, Checkpoint: 3}, 3},
 		{"checkpoint beyond the end", Partition{First: 0, Last: 9, Checkpoint: 20}, 10},
-		{"emptied by retention", Partition{First: 0, Last: 9, Empty: true, Checkpoint: 3}, 0},
+		{"emptied by retention", Partition{First: 0, Last: 9, Empty: true, Checkpoint: 3}, 6},
+		{"emptied, all stored", Partition{First: 0, Last: 9, Empty: true, Checkpoint: 9}, 0},
+		{"emptied, no checkpoint", Partition{First: 0, Last: 9, Empty: true, Checkpoint: -1}, 0},
 	} {
 		if got := c.p.Backlog(); got != c.want {
 			t.Errorf("%s: backlog %d, want %d", c.name, got, c.want)
@@ -138,15 +140,16 @@ func TestPlanSaysWhereItDiffers(t *testing.T) {
 	}
 }
 
-func TestPlanReportsWhatAnEmptyPartitionLost(t *testing.T) {
+// A worker has to see what an empty partition lost: it reports that once, and moves the checkpoint.
+func TestPlanHoldsEmptyPartitionsThatLostSomething(t *testing.T) {
 	parts := []Partition{
 		{ID: "0", First: 0, Last: 99, Empty: true, Checkpoint: 10},
 		{ID: "1", First: 0, Last: 99, Empty: true, Checkpoint: 99},
 		{ID: "2", First: 0, Last: 99, Empty: true, Checkpoint: -1},
 	}
 	plan, err := NewPlan(NewRun(start), parts, Request{})
-	if want := []Lost{{"0", work.Range{From: 11, To: 99}}}; err != nil || !slices.Equal(plan.Lost, want) {
-		t.Errorf("lost %v, error %v: want %v", plan.Lost, err, want)
+	if err != nil || len(plan.Units) != 1 || !slices.Equal(plan.Units[0].Partitions, []string{"0"}) || plan.Backlog["0"] != 89 {
+		t.Errorf("plan %+v, error %v: want one unit, of partition 0", plan, err)
 	}
 }
 

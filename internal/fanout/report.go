@@ -42,6 +42,12 @@ type Report struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
+// Lost is a range of sequence numbers that a partition no longer had when their turn came.
+type Lost struct {
+	Partition string `json:"partition"`
+	work.Range
+}
+
 // UnitRow is what became of one unit.
 type UnitRow struct {
 	Unit int `json:"unit"`
@@ -112,12 +118,11 @@ func worst(sources []work.Source) work.Ended {
 // newReport adds up the rows of a run.
 func newReport(plan Plan, rows []UnitRow, elapsed time.Duration) Report {
 	r := Report{
-		Run:             plan.Run.ID,
-		Status:          OK,
-		LostToRetention: slices.Clone(plan.Lost),
-		ElapsedSeconds:  elapsed.Seconds(),
-		Units:           rows,
-		Notes:           plan.Notes,
+		Run:            plan.Run.ID,
+		Status:         OK,
+		ElapsedSeconds: elapsed.Seconds(),
+		Units:          rows,
+		Notes:          plan.Notes,
 	}
 	for _, row := range rows {
 		if row.Status != OK {

@@ -1,6 +1,8 @@
 package eventhub
 
 import (
+	"reflect"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"github.com/Azure/go-amqp"
 
@@ -81,6 +83,11 @@ func fromValue(v any) any {
 	case map[any]any:
 		for key, value := range v {
 			v[key] = fromValue(value)
+		}
+	default:
+		// An AMQP array of ubyte is a type that the client doesn't export.
+		if r := reflect.ValueOf(v); r.Kind() == reflect.Slice && r.Type().Elem().Kind() == reflect.Uint8 {
+			return r.Bytes()
 		}
 	}
 	return v
