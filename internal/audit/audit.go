@@ -298,7 +298,7 @@ func (a *audit) report() Report {
 		r.Missing = a.expect.Contents.Missing()
 	}
 	r.Problems = a.problems
-	r.Complete = a.trouble == 0 && r.Gaps == 0 && r.Duplicates == 0 && r.Missing == 0 && r.Altered == 0 && r.LostToRetention == 0
+	r.Complete = a.trouble == 0 && r.Gaps+r.Duplicates+r.Missing+r.Altered+r.LostToRetention == 0
 	return r
 }
 

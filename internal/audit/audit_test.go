@@ -196,6 +196,18 @@ func TestDamage(t *testing.T) {
 			b.content = b.content[:len(b.content)-9]
 			s[name("0", 5)] = b
 		}, audit.Report{Messages: 40, Altered: 1, Missing: 1}, "cut short"},
+		{"a blob has grown by what is no record", func(s memory, _ *audit.Expectation) {
+			b := s[name("0", 5)]
+			b.content = append(slices.Clone(b.content), '\n')
+			s[name("0", 5)] = b
+		}, audit.Report{Messages: 40}, "it has 716 bytes, its metadata say 715"},
+		{"records have changed places", func(s memory, _ *audit.Expectation) {
+			blob := events("0", 5, 9)
+			after := s[name("0", 5)].metadata
+			slices.Reverse(blob[1:])
+			s.put(4, blob...)
+			s[name("0", 5)] = memoryBlob{s[name("0", 5)].content, after}
+		}, audit.Report{Messages: 40}, "record 1 is number 9 of partition \"0\", expected number 6"},
 		{"metadata are gone", func(s memory, _ *audit.Expectation) {
 			b := s[name("0", 5)]
 			b.metadata = nil
@@ -264,10 +276,22 @@ func TestChainAlone(t *testing.T) {
 	if err != nil || !r.Complete {
 		t.Fatalf("a chain that begins late: %+v, %v", r, err)
 	}
+	s.put(16, events("1", 17, 19)...)
+	r, err = audit.Run(t.Context(), s, folder, audit.Expectation{})
+	if err != nil || r.Complete || r.Duplicates != 3 {
+		t.Fatalf("a chain with an overlap: %+v, %v", r, err)
+	}
+	delete(s, name("1", 17))
 	delete(s, name("0", 10))
 	r, err = audit.Run(t.Context(), s, folder, audit.Expectation{})
 	if err != nil || r.Complete || r.Gaps != 1 || r.Missing != 5 {
 		t.Fatalf("a chain with a gap: %+v, %v", r, err)
+	}
+	delete(s, name("0", 15))
+	s.put(9, events("0", 15, 19)...)
+	r, err = audit.Run(t.Context(), s, folder, audit.Expectation{})
+	if want := []work.Range{{From: 10, To: 14}}; err != nil || r.Complete || r.Gaps != 0 || r.LostToRetention != 5 || !slices.Equal(r.Partitions[0].LostToRetention, want) {
+		t.Fatalf("a chain with a hole that it explains: %+v, %v", r, err)
 	}
 }
 
@@ -277,6 +301,10 @@ func TestHubForgets(t *testing.T) {
 	expect.Partitions["0"] = work.Range{From: 12, To: 19}
 	if r, err := audit.Run(t.Context(), s, folder, expect); err != nil || !r.Complete {
 		t.Errorf("report %+v, %v", r, err)
+	}
+	delete(s, name("0", 5))
+	if r, err := audit.Run(t.Context(), s, folder, audit.Expectation{Partitions: expect.Partitions}); err != nil || r.Complete || r.Gaps != 1 {
+		t.Errorf("a gap below what the hub still has: %+v, %v", r, err)
 	}
 }
 
@@ -316,6 +344,9 @@ func TestUnfinished(t *testing.T) {
 	s, expect = sound(t)
 	if r, err := audit.Run(ctx, s, folder, expect); !errors.Is(err, context.Canceled) || r.Complete {
 		t.Errorf("cancelled: %+v, %v", r, err)
+	}
+	if r, err := audit.Run(ctx, s, folder, audit.Expectation{}); !errors.Is(err, context.Canceled) || r.Complete {
+		t.Errorf("cancelled, with nothing expected: %+v, %v", r, err)
 	}
 }
 
