@@ -25,9 +25,9 @@ import (
 // Source is one partition from which one loop reads; used by one goroutine at a time, except that
 // Checkpoint may be called while Receive waits. It does its own reconnecting; the loop never retries.
 type Source interface {
-	// Receive waits for count messages, in order of their sequence numbers. When ctx ends first it
-	// returns what has come so far, which may be nothing, and no error. The messages are valid until
-	// the next call. It returns [ErrSuperseded] when another receiver has taken the partition over.
+	// Receive waits for count messages, in order of their sequence numbers, or for fewer when it has no
+	// memory for so many. When ctx ends first it returns what has come so far, which may be nothing, and
+	// no error. The messages are valid until the next call. It returns [ErrSuperseded] when another receiver has taken the partition over.
 	Receive(ctx context.Context, count int) ([]message.Message, error)
 	// Checkpoint records durably that everything up to mark is stored.
 	Checkpoint(ctx context.Context, mark Mark) error

@@ -98,7 +98,7 @@ func (h *Hub) Open(ctx context.Context, id string, o OpenOptions) (source *Sourc
 	return s, start, nil, nil
 }
 
-// Receive implements [pull.Source]. A lost connection is opened again behind the last event that was
+// Receive implements [pull.Source]. It returns fewer than count where those take much memory. A lost connection is opened again behind the last event that was
 // returned, for as long as ctx holds and the outage lasts no longer than a minute.
 func (s *Source) Receive(ctx context.Context, count int) ([]message.Message, error) {
 	for attempt := 0; ; attempt++ {
@@ -132,7 +132,7 @@ func (s *Source) receive(ctx context.Context, count int) ([]*azeventhubs.Receive
 			return nil, err
 		}
 	}
-	events, err := s.receiver.ReceiveEvents(ctx, count, nil)
+	events, err := s.receiver.ReceiveEvents(ctx, s.prefetch.count(count), nil)
 	if len(events) > 0 {
 		s.prefetch.observe(events)
 		last := events[len(events)-1].SequenceNumber
@@ -201,20 +201,26 @@ func (s *Source) Close(ctx context.Context) error {
 	return err
 }
 
-// prefetch chooses how many events a receiver asks for ahead: as many as fit into a number of bytes.
-// The round trip is what a small prefetch costs; memory is what a large one does, since the client
-// holds all of it. How large events are is estimated from the partition's offsets, which count bytes
-// in today's Event Hubs, and learned from those that come.
+// prefetch chooses how many events a receiver asks for ahead, and how many one call collects: each as many
+// as fit into a number of bytes. The round trip is what a small number costs; memory is what a large one
+// does, since the client holds all of them. How large events are is estimated from the partition's
+// offsets, which count bytes in today's Event Hubs, and learned from those that come; the first calls ask
+// for few, since a partition's past says little about what is in it now.
 type prefetch struct {
 	fixed int // chosen by the user
 	bytes int
 	mean  float64 // bytes per event
 	inUse int
+	calls int // that returned events
 }
 
 const (
 	maxPrefetch = 5000 // the client's limit, a session's window
-	minPrefetch = 50
+	// Small events are received by so many at least, and large ones by so many bytes, or two of them.
+	minPrefetch      = 50
+	minPrefetchBytes = 1 << 20
+	// firstCall is how many events the first call collects; each one after it may take twice as many.
+	firstCall = 16
 	// eventOverhead is what an event takes in memory beside its body (azeventhubs 2.0.2: 3.4 KB of
 	// allocations for a body of 1 KB).
 	eventOverhead = 2400
@@ -229,11 +235,22 @@ func newPrefetch(o Options, p Partition, readers int) prefetch {
 	return f
 }
 
+// fits is how many events there is memory for.
+func (f *prefetch) fits() int {
+	least := min(minPrefetch, max(int(minPrefetchBytes/(f.mean+eventOverhead)), 2))
+	return min(max(int(float64(f.bytes)/(f.mean+eventOverhead)), least), maxPrefetch)
+}
+
+// count is how many of n events the next call collects.
+func (f *prefetch) count(n int) int {
+	return min(n, f.fits(), firstCall<<min(f.calls, 10))
+}
+
 func (f *prefetch) wanted() int {
 	if f.fixed > 0 {
 		return min(f.fixed, maxPrefetch)
 	}
-	return min(max(int(float64(f.bytes)/(f.mean+eventOverhead)), minPrefetch), maxPrefetch)
+	return f.fits()
 }
 
 func (f *prefetch) use() int32 {
@@ -241,8 +258,9 @@ func (f *prefetch) use() int32 {
 	return int32(f.inUse)
 }
 
-// observe learns from events received.
+// observe learns from events received: that they are large at once, that they are small by and by.
 func (f *prefetch) observe(events []*azeventhubs.ReceivedEventData) {
+	f.calls++
 	size := 0
 	for _, e := range events {
 		for _, section := range e.RawAMQPMessage.Body.Data {
@@ -251,6 +269,9 @@ func (f *prefetch) observe(events []*azeventhubs.ReceivedEventData) {
 	}
 	seen := float64(size) / float64(len(events))
 	weight := min(float64(len(events))/1000, 1)
+	if seen > f.mean {
+		weight = max(weight, 0.5)
+	}
 	f.mean += (seen - f.mean) * weight
 }
 
