@@ -35,6 +35,7 @@ type Drainer struct {
 
 	Chunk           int           // messages of one receive call
 	Idle            time.Duration // ends a loop when no message came for so long; 0: never
+	ReceiveFor      time.Duration // ends a loop that has received for so long; 0: never
 	CheckpointEvery int64         // messages between checkpoints, at least
 	From            *work.From    // where to start without a checkpoint; nil: earliest
 
@@ -62,16 +63,16 @@ func (d *Drainer) Drain(ctx context.Context, unit work.Unit) work.Report {
 	deadline := began.Add(d.budget(unit))
 	sources := make([]work.Source, len(unit.Partitions))
 
-	var loops errgroup.Group // without a context: one partition's failure is not the others' concern
-	loops.SetLimit(max(unit.Tasks, 1))
+	var group errgroup.Group // without a context: one partition's failure is not the others' concern
+	group.SetLimit(loops(unit))
 	for i, partition := range unit.Partitions {
-		loops.Go(func() error {
+		group.Go(func() error {
 			sources[i] = d.drain(ctx, unit, partition, deadline)
 			d.log(unit, sources[i])
 			return nil
 		})
 	}
-	_ = loops.Wait()
+	_ = group.Wait()
 	return work.NewReport(unit, sources, time.Since(began))
 }
 
@@ -102,8 +103,15 @@ func (d *Drainer) budget(unit work.Unit) time.Duration {
 // drain runs one pull loop.
 func (d *Drainer) drain(ctx context.Context, unit work.Unit, partition string, deadline time.Time) work.Source {
 	began := time.Now()
-	failed := func(err error) work.Source {
-		return work.Source{Partition: partition, Ended: work.Failed, Error: err.Error(), Checkpoint: -1, ElapsedSeconds: time.Since(began).Seconds()}
+	// Where the loop doesn't begin, nothing is known of the partition.
+	unread := func(end work.Ended) work.Source {
+		return work.Source{Partition: partition, Ended: end, Checkpoint: -1, Backlog: -1, ElapsedSeconds: time.Since(began).Seconds()}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return unread(work.Cancelled)
+	case time.Until(deadline) < min(leastTurn, d.budget(unit)/2):
+		return unread(work.Deadline)
 	}
 	opening, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -115,10 +123,15 @@ func (d *Drainer) drain(ctx context.Context, unit work.Unit, partition string, d
 		Instance:   "persistor " + unit.Run,
 		OwnerLevel: &unit.OwnerLevel,
 		From:       from,
-		Readers:    max(unit.Tasks, 1),
+		Readers:    loops(unit),
 	})
+	if err != nil && ctx.Err() != nil {
+		return unread(work.Cancelled)
+	}
 	if err != nil {
-		return failed(err)
+		s := unread(work.Failed)
+		s.Error = err.Error()
+		return s
 	}
 	if source == nil {
 		return work.Source{Partition: partition, Ended: work.Drained, Checkpoint: start.After, LostToRetention: lost, ElapsedSeconds: time.Since(began).Seconds()}
@@ -131,7 +144,7 @@ func (d *Drainer) drain(ctx context.Context, unit work.Unit, partition string, d
 		Source: source, Sink: sink{d.Store}, Format: d.Format,
 		Folder: d.Folder, Partition: partition, RunID: unit.Run,
 		Start: start, Limits: d.limitsOf(unit), Chunk: d.Chunk,
-		Idle: d.Idle, Deadline: deadline, CheckpointEvery: d.CheckpointEvery, Progress: progress,
+		Idle: d.Idle, Duration: d.ReceiveFor, Deadline: deadline, CheckpointEvery: d.CheckpointEvery, Progress: progress,
 	}
 	return loop.Run(ctx)
 }
@@ -150,13 +163,19 @@ func (d *Drainer) limitsOf(unit work.Unit) pull.Limits {
 	if unit.Batch.AgeSeconds > 0 {
 		limits.Age = time.Duration(unit.Batch.AgeSeconds * float64(time.Second))
 	}
-	loops := min(max(unit.Tasks, 1), len(unit.Partitions))
-	limits.Bytes = min(limits.Bytes, max(d.BatchMemory/(2*loops), leastBatch))
+	limits.Bytes = min(limits.Bytes, max(d.BatchMemory/(2*loops(unit)), leastBatch))
 	return limits
 }
 
-// Plan makes one unit of every partition that has a backlog.
+// loops is how many loops of a unit run side by side.
+func loops(unit work.Unit) int { return max(min(unit.Tasks, len(unit.Partitions)), 1) }
+
+// Plan makes one unit of every partition that has a backlog, with the time that is left for it. It takes
+// half of the time that there is for a unit, at most.
 func (d *Drainer) Plan(ctx context.Context, req fanout.Request) (work.Unit, error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout/2)
+	defer cancel()
 	partitions, err := planner{d.Hub}.Partitions(ctx)
 	if err != nil {
 		return work.Unit{}, err
@@ -167,7 +186,9 @@ func (d *Drainer) Plan(ctx context.Context, req fanout.Request) (work.Unit, erro
 	if err != nil || len(plan.Units) == 0 {
 		return work.Unit{Run: run.ID}, err
 	}
-	return plan.Units[0], nil
+	unit := plan.Units[0]
+	unit.BudgetSeconds = (d.Timeout - time.Since(began)).Seconds()
+	return unit, nil
 }
 
 // Progress says how far the loops are that run now, in the order of runs, units and partitions.
@@ -189,6 +210,10 @@ func (d *Drainer) Progress() []api.Progress {
 
 // leastBatch is the share, in bytes, below which blobs would become too many: 256 KiB.
 const leastBatch = 256 << 10
+
+// leastTurn is the time below which a partition's turn isn't worth taking: it would end before its first
+// message. Of a short budget, half is enough.
+const leastTurn = 2 * time.Second
 
 func (d *Drainer) watch(p *pull.Progress, w watched) (forget func()) {
 	d.mu.Lock()

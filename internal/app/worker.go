@@ -60,15 +60,13 @@ func NewDrainer(ctx context.Context, c config.Worker) (*Drainer, error) {
 		BatchMemory:     memory.Batches,
 		Chunk:           c.Pull.ReceiveBatch,
 		Idle:            c.Pull.IdleTimeout,
+		ReceiveFor:      c.Pull.ReceiveDuration,
 		CheckpointEvery: int64(c.Checkpoint.Every),
 		From:            &c.Pull.Start,
 		Timeout:         c.Budget(),
 	}
 	if d.Chunk == 0 {
 		d.Chunk = chunk
-	}
-	if c.Pull.ReceiveDuration > 0 {
-		d.Timeout = min(d.Timeout, c.Pull.ReceiveDuration)
 	}
 	return d, nil
 }

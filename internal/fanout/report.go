@@ -83,6 +83,9 @@ func (row *UnitRow) add(answer work.Report) {
 		s.Blobs += old.Blobs
 		s.AlreadyStored += old.AlreadyStored
 		s.ElapsedSeconds += old.ElapsedSeconds
+		if s.Backlog < 0 { // not known by this attempt
+			s.Backlog, s.Checkpoint = old.Backlog, old.Checkpoint
+		}
 		for _, r := range old.LostToRetention {
 			if !slices.Contains(s.LostToRetention, r) {
 				s.LostToRetention = append(s.LostToRetention, r)
@@ -136,7 +139,9 @@ func newReport(plan Plan, rows []UnitRow, elapsed time.Duration) Report {
 			left[id] = plan.Backlog[id]
 		}
 		for _, s := range row.Sources {
-			left[s.Partition] = s.Backlog
+			if s.Backlog >= 0 {
+				left[s.Partition] = s.Backlog
+			}
 			for _, lost := range s.LostToRetention {
 				r.LostToRetention = append(r.LostToRetention, Lost{s.Partition, lost})
 			}

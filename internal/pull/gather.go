@@ -92,6 +92,13 @@ func (g *gatherer) receive(ctx context.Context) state {
 		}
 		wait = min(wait, left)
 	}
+	if g.Duration > 0 {
+		left := g.Duration - now.Sub(g.began)
+		if left <= 0 {
+			return g.finish(work.Deadline, nil)
+		}
+		wait = min(wait, left)
+	}
 	if g.Idle > 0 {
 		left := g.Idle - now.Sub(g.quiet)
 		if left <= 0 {

@@ -93,6 +93,8 @@ type Loop struct {
 	Chunk int
 	// Idle ends the loop when no message came for so long; 0 means never.
 	Idle time.Duration
+	// Duration ends the loop when it has received for so long, as a deadline does; 0 means never.
+	Duration time.Duration
 	// Deadline is when Run has to be back; what it holds is stored before. Zero means never.
 	Deadline time.Time
 	// CheckpointEvery is how many messages are stored, at least, between two checkpoints; 0 means after

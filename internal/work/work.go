@@ -44,7 +44,7 @@ type Ended string
 const (
 	Drained    Ended = "drained"    // reached the last message that was there when the loop began
 	Idle       Ended = "idle"       // no message came for the idle timeout
-	Deadline   Ended = "deadline"   // the budget ran out; what was held is stored
+	Deadline   Ended = "deadline"   // the time ran out; what was held is stored
 	Superseded Ended = "superseded" // a newer owner took the partition over
 	Cancelled  Ended = "cancelled"  // the process was told to stop; what was held is stored
 	Failed     Ended = "failed"
@@ -70,9 +70,11 @@ type Source struct {
 	Blobs    int64 `json:"blobs"`
 	// AlreadyStored counts messages received that another writer's blobs hold.
 	AlreadyStored int64 `json:"already_stored,omitempty"`
-	// Checkpoint is the sequence number up to which everything is stored; -1 when nothing is.
+	// Checkpoint is the sequence number up to which everything is stored; -1 when nothing is, or when
+	// that isn't known.
 	Checkpoint int64 `json:"checkpoint"`
-	// Backlog is how many sequence numbers lie between Checkpoint and the partition's end as last seen.
+	// Backlog is how many sequence numbers lie between Checkpoint and the partition's end as last seen; -1
+	// when that isn't known, since the loop never began.
 	Backlog int64 `json:"backlog"`
 	// LostToRetention are sequence numbers that the source no longer had when their turn came.
 	LostToRetention []Range `json:"lost_to_retention,omitempty"`
