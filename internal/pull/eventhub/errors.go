@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"github.com/Azure/go-amqp"
 )
@@ -98,7 +102,8 @@ func pause(ctx context.Context, attempt int) bool {
 	}
 }
 
-// terse is an error whose text is one line and holds no tracking id.
+// terse is an error whose text is one line of some 500 bytes at most, and holds neither a tracking id nor
+// the query of a URL, which may be the SAS of the container that keeps checkpoints.
 type terse struct{ error }
 
 func (t terse) Unwrap() error { return t.error }
@@ -108,10 +113,24 @@ func (t terse) Error() string {
 	if e := (*amqp.Error)(nil); errors.As(t.error, &e) {
 		text = string(e.Condition) + ": " + e.Description
 	}
+	// Those of checkpoints in Blob Storage: the text quotes all that the service said, and the URL.
+	if e := (*azcore.ResponseError)(nil); errors.As(t.error, &e) {
+		text = fmt.Sprintf("storage answered %d %s (%s)", e.StatusCode, http.StatusText(e.StatusCode), e.ErrorCode)
+	}
+	if e := (*url.Error)(nil); errors.As(t.error, &e) {
+		text = e.Err.Error()
+	}
 	for _, noise := range []string{" TrackingId:", " Reference:", ", Info: map["} {
 		text, _, _ = strings.Cut(text, noise)
 	}
-	return strings.Join(strings.Fields(text), " ")
+	text = query.ReplaceAllString(strings.Join(strings.Fields(text), " "), "?...")
+	if len(text) > 500 {
+		text = strings.ToValidUTF8(text[:500], "") + "..."
+	}
+	return text
 }
+
+// query is the part of a URL that may hold a secret.
+var query = regexp.MustCompile(`\?[^\s"']+`)
 
 func oneLine(err error) error { return terse{err} }
