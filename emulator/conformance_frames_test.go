@@ -343,6 +343,61 @@ func TestSequenceWrapAround(t *testing.T) {
 	receive(t, readFrom(t, e, "0"), 5)
 }
 
+// Delivery ids count up by one over all links of a session.
+func TestDeliveryIDs(t *testing.T) {
+	e := run(t, emulator.Options{AllowAnyToken: true})
+	publish(t, newProducer(t, e, atOnce), "0", numbered(20)...)
+	c := authorized(t, e) // it has received delivery 0
+	for handle, name := range []string{"one", "two", "three"} {
+		c.send(0, codeAttach, name, uint32(handle), true, uint8(1), uint8(0), sourceFromStart, described{codeTarget, []any{"here"}})
+		c.expect(codeAttach)
+	}
+	for handle := range uint32(3) {
+		c.send(0, codeFlow, uint32(2), uint32(5000), uint32(1), uint32(5000), handle, uint32(0), uint32(20))
+	}
+	for want := uint32(1); want <= 60; want++ {
+		if got := c.expect(codeTransfer).field(1); got != want {
+			t.Fatalf("delivery-id is %v, want %d", got, want)
+		}
+	}
+}
+
+// A client that sends more than a session's window holds is told of more room as it goes.
+func TestServerWindow(t *testing.T) {
+	const n = 12_000
+	e := run(t, emulator.Options{AllowAnyToken: true})
+	c := authorized(t, e)
+	begun := c.begin(1, 5000, 5000)
+	window, _ := begun.field(2).(uint32)
+	c.send(1, codeAttach, "out", uint32(0), false, uint8(1), uint8(0), described{codeSource, []any{"here"}}, described{codeTarget, []any{hub + "/Partitions/0"}}, nil, nil, uint32(0))
+	c.expect(codeAttach)
+	credit := uint32(0)
+	for sent := uint32(0); sent < n; {
+		if window == 0 || credit == 0 {
+			f := c.expect(codeFlow)
+			next, _ := f.field(0).(uint32)
+			incoming, _ := f.field(1).(uint32)
+			window = next + incoming - sent
+			if count, ok := f.field(5).(uint32); ok {
+				given, _ := f.field(6).(uint32)
+				credit = count + given - sent
+			}
+			continue
+		}
+		var frames []byte
+		for ; window > 0 && credit > 0 && sent < n; sent++ {
+			body := append(encode(nil, described{codeTransfer, []any{uint32(0), sent, binary.BigEndian.AppendUint32(nil, sent), uint32(0), true}}), message("x")...)
+			frames = append(frames, rawFrame(0, 1, body)...)
+			window--
+			credit--
+		}
+		c.write(frames)
+	}
+	if got := receive(t, readFrom(t, e, "0"), n); got[n-1].SequenceNumber != n-1 {
+		t.Errorf("the last event has the sequence number %d", got[n-1].SequenceNumber)
+	}
+}
+
 // A client may write everything at once, before it has read anything; some do.
 func TestPipelinedHandshake(t *testing.T) {
 	e := run(t, emulator.Options{AllowAnyToken: true})

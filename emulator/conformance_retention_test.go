@@ -83,6 +83,21 @@ func TestRetentionByAge(t *testing.T) {
 	}
 }
 
+// A clock that is set back dates no event before the one that it follows: readers find their way by time.
+func TestClockSetBack(t *testing.T) {
+	var now atomic.Int64
+	begin := time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)
+	now.Store(begin.UnixNano())
+	e := run(t, emulator.Options{AllowAnyToken: true, Now: func() time.Time { return time.Unix(0, now.Load()) }})
+	p := newProducer(t, e, atOnce)
+	publish(t, p, "0", "first")
+	now.Add(-int64(time.Hour))
+	publish(t, p, "0", "second")
+	if got := receive(t, readFrom(t, e, "0"), 2); !got[1].EnqueuedTime.Equal(begin) {
+		t.Errorf("the second event is of %v, want %v as the first", got[1].EnqueuedTime, begin)
+	}
+}
+
 // A synthetic hub makes its events when they are asked for: any number of them, each the same every
 // time, wherever a reader starts.
 func TestSyntheticHub(t *testing.T) {

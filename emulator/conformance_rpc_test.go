@@ -1,6 +1,7 @@
 package emulator_test
 
 import (
+	"fmt"
 	"testing"
 
 	"persistor/emulator"
@@ -47,6 +48,39 @@ func TestReplyInAnotherSession(t *testing.T) {
 	c.askCBS(0, "answers", "id")
 	if f := c.expect(codeTransfer); f.channel != 4 || correlationID(t, f.payload) != "id" {
 		t.Errorf("the reply came on channel %d", f.channel)
+	}
+}
+
+// A client that receives on several links gets each reply on the one that it asked for, and on one of
+// the same session when it did not say.
+func TestWhichLinkGetsTheReply(t *testing.T) {
+	e := run(t, emulator.Options{AllowAnyToken: true})
+	c := openRaw(t, e)
+	c.begin(4, 5000, 5000)
+	for _, channel := range []uint16{0, 4} {
+		for handle, name := range []string{"a", "b"} {
+			name = fmt.Sprint(name, channel)
+			c.send(channel, codeAttach, "link "+name, uint32(handle+2), true, uint8(1), uint8(0), described{codeSource, []any{"$cbs"}}, described{codeTarget, []any{name}})
+			c.expect(codeAttach)
+			c.send(channel, codeFlow, nil, uint32(5000), uint32(0), uint32(5000), uint32(handle+2), uint32(0), uint32(10))
+		}
+		c.attachCBSSender(channel)
+	}
+	for i, want := range []struct {
+		from    uint16
+		replyTo any
+		channel uint16
+		handle  any // nil is any
+	}{
+		{0, "a0", 0, uint32(2)}, {0, "b0", 0, uint32(3)}, {0, "a4", 4, uint32(2)}, {0, "b4", 4, uint32(3)}, {0, "link b4", 4, uint32(3)},
+		{4, "a0", 0, uint32(2)}, {4, "b0", 0, uint32(3)}, {4, "link a0", 0, uint32(2)},
+		{0, nil, 0, nil}, {4, nil, 4, nil},
+	} {
+		c.askCBS(want.from, want.replyTo, fmt.Sprint(i))
+		f := c.expect(codeTransfer)
+		if f.channel != want.channel || want.handle != nil && f.field(0) != want.handle || correlationID(t, f.payload) != fmt.Sprint(i) {
+			t.Errorf("a reply from channel %d to %v came on channel %d, handle %v", want.from, want.replyTo, f.channel, f.field(0))
+		}
 	}
 }
 

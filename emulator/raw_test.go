@@ -283,7 +283,7 @@ func (c *raw) attachCBSReceiver(channel uint16, target described) {
 
 func (c *raw) attachCBSSender(channel uint16) {
 	c.t.Helper()
-	c.send(channel, codeAttach, "cbs-out", uint32(1), false, uint8(1), uint8(0), described{codeSource, []any{"here"}}, described{codeTarget, []any{"$cbs"}}, nil, nil, uint32(0))
+	c.send(channel, codeAttach, fmt.Sprint("cbs-out ", channel), uint32(1), false, uint8(1), uint8(0), described{codeSource, []any{"here"}}, described{codeTarget, []any{"$cbs"}}, nil, nil, uint32(0))
 	c.expect(codeAttach)
 }
 
