@@ -132,7 +132,8 @@ func openCheckpoints(ctx context.Context, at config.Checkpoint) (eventhub.Checkp
 	}
 	switch s := opened.(type) {
 	case *store.Azure:
-		return checkpoints.NewBlobStore(s.Container(), nil)
+		kept, err := checkpoints.NewBlobStore(s.Container(), nil)
+		return patientCheckpoints{kept}, err
 	case *store.Dir:
 		return eventhub.DirCheckpoints(s.Path()), nil
 	}
