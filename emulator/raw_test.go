@@ -309,16 +309,6 @@ type described struct {
 // pairs is a map in the order of its entries: key, value, key, value.
 type pairs []any
 
-// get returns the value of a key, nil when there is none.
-func (p pairs) get(key any) any {
-	for i := 0; i+1 < len(p); i += 2 {
-		if p[i] == key {
-			return p[i+1]
-		}
-	}
-	return nil
-}
-
 func encode(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case nil:

@@ -57,8 +57,9 @@ func (p *Program) Run(ctx context.Context, stdout io.Writer) error {
 	return api.Serve(ctx, listener, p.Handler, p.drain)
 }
 
-// Close gives back what the program holds. It is called after Run has returned.
-func (p *Program) Close(ctx context.Context) error { return p.close(ctx) }
+// Close gives back what the program holds, as far as that can be done while ctx lasts. It is called after
+// Run has returned.
+func (p *Program) Close(ctx context.Context) error { return within(ctx, p.close) }
 
 // Exit statuses of the programs.
 const (

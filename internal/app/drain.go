@@ -229,11 +229,23 @@ func (d *Drainer) watch(p *pull.Progress, w watched) (forget func()) {
 	}
 }
 
-// closeWithin closes something that would otherwise wait for a peer that may be gone.
+// closeWithin closes something, but waits no longer than limit: the client can wait for a peer that is
+// gone whatever its context says. Then the goroutine stays behind.
 func closeWithin(closing func(context.Context) error, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	_ = closing(ctx)
+	_ = within(ctx, closing)
+}
+
+func within(ctx context.Context, closing func(context.Context) error) error {
+	closed := make(chan error, 1)
+	go func() { closed <- closing(ctx) }()
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // sink is a store as the pull loop sees it.

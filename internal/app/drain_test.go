@@ -370,3 +370,28 @@ func TestCheckpointsAreTheSDKs(t *testing.T) {
 		t.Errorf("metadata %v, expected sequencenumber 119 and offset %s", metadata, info.LastOffset)
 	}
 }
+
+// Closing comes to an end though the hub is gone, and with it the client's reasons to go on.
+func TestCloseWithoutHub(t *testing.T) {
+	d := newDrains(t, emulator.Hub{})
+	d.put(10)
+	d.drain(work.Drained)
+	if err := d.hub.Close(); err != nil {
+		t.Fatal(err)
+	}
+	program := &Program{close: d.Close}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	began := time.Now()
+	_ = program.Close(ctx)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("closing took %v", took)
+	}
+
+	stuck := &Program{close: func(context.Context) error { select {} }}
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := stuck.Close(ctx); err == nil {
+		t.Error("a close that can't end has ended well")
+	}
+}

@@ -74,14 +74,19 @@ func (h *Hub) Name() string { return h.options.EventHub }
 // Close ends the connection. Sources opened from the hub have their own.
 func (h *Hub) Close(ctx context.Context) error { return h.client.Close(ctx) }
 
-// connect makes a client with its own connection. The client tries everything once: a Source decides
-// itself what is worth trying again, and remembers why.
+// clientRetries has the client try everything twice: a Source decides itself what is worth trying again,
+// and remembers why. Not once: a client that may not wait between two attempts renews its claim in a loop
+// without a pause when the hub is out of reach, and never ends that loop, nor its Close (azeventhubs
+// 2.0.2, internal/namespace.go, startNegotiateClaimRenewer).
+var clientRetries = azeventhubs.RetryOptions{MaxRetries: 1, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: time.Second}
+
+// connect makes a client with its own connection.
 func (h *Hub) connect(instance string) (*azeventhubs.ConsumerClient, error) {
 	o := &azeventhubs.ConsumerClientOptions{
 		ApplicationID:  "persistor",
 		InstanceID:     instance,
 		CustomEndpoint: h.options.CustomEndpoint,
-		RetryOptions:   azeventhubs.RetryOptions{MaxRetries: -1},
+		RetryOptions:   clientRetries,
 	}
 	if h.options.ConnectionString == "" {
 		return azeventhubs.NewConsumerClient(h.namespace, h.options.EventHub, h.options.ConsumerGroup, h.options.Credential, o)
