@@ -105,7 +105,7 @@ func serve(handle handler, log *slog.Logger) http.HandlerFunc {
 		a := recovered(handle, w, r, log)
 		write(w, r, a, log)
 		// The path alone: the query may hold a key.
-		log.Info("answered a call", "method", r.Method, "path", r.URL.Path, "status", a.status, "elapsed", time.Since(began))
+		log.Info("answered a call", "method", r.Method, "path", r.URL.Path, "status", a.status, "elapsed_seconds", time.Since(began).Seconds())
 	}
 }
 
