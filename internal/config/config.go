@@ -18,8 +18,11 @@ type Lookup func(name string) (value string, ok bool)
 
 // Worker is what the worker runs by.
 type Worker struct {
-	Server     Server
+	Server Server
+	// Service says which of Hub and Queue is drained; the other one is zero, and with Queue Checkpoint is.
+	Service    Service
 	Hub        Hub
+	Queue      Queue
 	Checkpoint Checkpoint
 	Storage    Storage
 	Record     Record
@@ -38,8 +41,11 @@ type Worker struct {
 
 // Invoker is what the invoker runs by.
 type Invoker struct {
-	Server     Server
+	Server Server
+	// Service says which of Hub and Queue is drained; the other one is zero, and with Queue Checkpoint is.
+	Service    Service
 	Hub        Hub
+	Queue      Queue
 	Checkpoint Checkpoint
 	// Targets are the workers' functions, to be used in turn; at least one.
 	Targets []Target
@@ -60,6 +66,14 @@ type Server struct {
 	Key      Secret
 	LogLevel slog.Level
 }
+
+// Service is a kind of persistor, as SERVICE_TYPE names it.
+type Service string
+
+const (
+	EventHub   Service = "EVENT_HUB_PULL"
+	ServiceBus Service = "SERVICE_BUS_PULL"
+)
 
 // Hub is the Event Hub that is drained.
 type Hub struct {

@@ -2,21 +2,43 @@
 // crosses between the two.
 package work
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
+
+// Kind is what the loops of a worker's units read. A unit doesn't say it: it follows from the worker's
+// settings, and a unit of another kind is refused.
+type Kind int
+
+const (
+	// Partitions of an Event Hub: each is drained by a loop of its own.
+	Partitions Kind = iota
+	// Receivers compete for the messages of a Service Bus queue, subscription or dead-letter queue.
+	Receivers
+	// Sessions of a Service Bus queue or subscription: each loop takes one after the other.
+	Sessions
+)
 
 // Unit is a work unit: sources to drain, within a budget. It is idempotent: the same unit run twice,
-// or twice at once, stores nothing twice. It names partitions and numbers, never resources.
+// or twice at once, stores nothing twice. It names partitions, sessions and numbers, never resources.
 type Unit struct {
 	// Run identifies the invocation of the invoker; 1 to 64 of [A-Za-z0-9._-].
 	Run string `json:"run"`
 	// Unit counts from 0 within the run.
 	Unit int `json:"unit"`
-	// Partitions are the ids to drain, each by one pull loop.
-	Partitions []string `json:"partitions"`
-	// Tasks is how many loops run at once in this unit; 0 means 1.
+	// Partitions are the ids to drain, each by one pull loop; none on Service Bus.
+	Partitions []string `json:"partitions,omitempty"`
+	// Sessions are ids of sessions to drain first, before whichever are available next. An id may be any
+	// text, and empty.
+	Sessions []string `json:"sessions,omitempty"`
+	// OnlySessions ends the unit when Sessions are drained: it takes no others.
+	OnlySessions bool `json:"only_sessions,omitempty"`
+	// Tasks is how many loops run at once in this unit; 0 means 1. On Service Bus they share the unit's
+	// work among them, and each has a row of the report.
 	Tasks int `json:"tasks,omitempty"`
-	// OwnerLevel goes with the receivers, so that a newer run takes over from an older one.
-	OwnerLevel int64 `json:"owner_level"`
+	// OwnerLevel goes with the receivers of partitions, so that a newer run takes over from an older one.
+	OwnerLevel int64 `json:"owner_level,omitempty"`
 	// BudgetSeconds bounds the whole call, counted from its arrival; 0 leaves it to the worker.
 	BudgetSeconds float64 `json:"budget_seconds,omitempty"`
 	// From is where to start a partition that has no checkpoint.
@@ -42,7 +64,9 @@ type Batch struct {
 type Ended string
 
 const (
-	Drained    Ended = "drained"    // reached the last message that was there when the loop began
+	// Drained: a partition's loop reached the last message that was there when it began; of Service Bus
+	// nothing more came.
+	Drained    Ended = "drained"
 	Idle       Ended = "idle"       // no message came for the idle timeout
 	Deadline   Ended = "deadline"   // the time ran out; what was held is stored
 	Superseded Ended = "superseded" // a newer owner took the partition over
@@ -59,11 +83,15 @@ type Range struct {
 	To   int64 `json:"to"`
 }
 
-// Source is what became of one partition.
+// Source is a row of a report: what became of one partition, or what one receiver of a Service Bus unit
+// did.
 type Source struct {
-	Partition string `json:"partition"`
-	Ended     Ended  `json:"ended"`
-	Error     string `json:"error,omitempty"`
+	// Partition is empty where Receiver is set.
+	Partition string `json:"partition,omitempty"`
+	// Receiver is the loop's number within its unit, from 0; only on Service Bus.
+	Receiver *int   `json:"receiver,omitempty"`
+	Ended    Ended  `json:"ended"`
+	Error    string `json:"error,omitempty"`
 	// Messages, Bytes and Blobs count what this loop stored itself; Bytes as encoded in blobs.
 	Messages int64 `json:"messages"`
 	Bytes    int64 `json:"bytes"`
@@ -71,14 +99,42 @@ type Source struct {
 	// AlreadyStored counts messages received that another writer's blobs hold.
 	AlreadyStored int64 `json:"already_stored,omitempty"`
 	// Checkpoint is the sequence number up to which everything is stored; -1 when nothing is, or when
-	// that isn't known.
+	// that isn't known, as on Service Bus.
 	Checkpoint int64 `json:"checkpoint"`
 	// Backlog is how many sequence numbers lie between Checkpoint and the partition's end as last seen; -1
-	// when that isn't known, since the loop never began.
+	// when that isn't known, since the loop never began, or reads from Service Bus.
 	Backlog int64 `json:"backlog"`
 	// LostToRetention are sequence numbers that the source no longer had when their turn came.
 	LostToRetention []Range `json:"lost_to_retention,omitempty"`
-	ElapsedSeconds  float64 `json:"elapsed_seconds"`
+	// RedeliveryExpected counts messages that are stored, but whose lock was lost before they could be
+	// completed: the service will deliver them once more.
+	RedeliveryExpected int64 `json:"redelivery_expected,omitempty"`
+	// Abandoned counts messages that were received and given back without being stored.
+	Abandoned int64 `json:"abandoned,omitempty"`
+	// Sessions counts the sessions that this loop drained.
+	Sessions int64 `json:"sessions,omitempty"`
+	// Skipped counts the sessions that this loop should have drained, and could not; SkippedSessions
+	// names the first of them, at most [MaxSkipped] in a whole report.
+	Skipped         int64            `json:"skipped,omitempty"`
+	SkippedSessions []SkippedSession `json:"skipped_sessions,omitempty"`
+	ElapsedSeconds  float64          `json:"elapsed_seconds"`
+}
+
+// SkippedSession is a session that was left as it is, and why: one that somebody else holds, most likely.
+type SkippedSession struct {
+	Session string `json:"session"`
+	Reason  string `json:"reason"`
+}
+
+// MaxSkipped bounds the sessions that a report names, so that the report stays small.
+const MaxSkipped = 100
+
+// Name tells the rows of a report apart: "partition 7", "receiver 0".
+func (s Source) Name() string {
+	if s.Receiver != nil {
+		return "receiver " + strconv.Itoa(*s.Receiver)
+	}
+	return "partition " + s.Partition
 }
 
 // Report is the worker's answer to a Unit.
@@ -93,10 +149,15 @@ type Report struct {
 	Sources        []Source `json:"sources"`
 }
 
-// NewReport adds up what became of a unit's sources.
+// NewReport adds up what became of a unit's sources. It cuts their lists of skipped sessions to
+// [MaxSkipped] in all.
 func NewReport(u Unit, sources []Source, elapsed time.Duration) Report {
 	r := Report{Run: u.Run, Unit: u.Unit, Status: "ok", Sources: sources, ElapsedSeconds: elapsed.Seconds()}
-	for _, s := range sources {
+	room := MaxSkipped
+	for i, s := range sources {
+		named := min(len(s.SkippedSessions), room)
+		sources[i].SkippedSessions = s.SkippedSessions[:named:named]
+		room -= named
 		r.Messages += s.Messages
 		r.Bytes += s.Bytes
 		r.Blobs += s.Blobs
