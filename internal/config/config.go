@@ -1,5 +1,6 @@
 // Package config reads the app settings of the worker and the invoker: environment variables, by the
-// names and defaults that the original Persistor had, and new ones beside them.
+// names and defaults that the original Persistor had, and new ones beside them. SERVICE_TYPE chooses
+// between an Event Hub and Service Bus; the settings of the one not chosen are not looked at.
 //
 // Settings are read and checked all at once: [ReadWorker] and [ReadInvoker] return an [*Error] with every
 // missing and every bad setting, and secrets print as "[redacted]" wherever they turn up. The tables in
@@ -7,6 +8,7 @@
 package config
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -115,11 +117,11 @@ type Batch struct {
 
 // Pull is how a loop receives. The zero of each field but Start leaves the choice to the loop.
 type Pull struct {
-	Start           work.From // of a partition without a checkpoint
+	Start           work.From // of a partition without a checkpoint; zero for Service Bus
 	IdleTimeout     time.Duration
 	ReceiveDuration time.Duration
-	Prefetch        int
-	ReceiveBatch    int // events that one receive call asks for at most
+	Prefetch        int // events received ahead; for Service Bus, messages that one receive call asks for
+	ReceiveBatch    int // events that one receive call asks for at most; zero for Service Bus
 }
 
 // Budget is how long one call may work: the timeout less a tenth of it, 10 s at most, in which the
@@ -134,16 +136,25 @@ func budget(timeout time.Duration) time.Duration { return timeout - min(timeout/
 // ReadWorker reads the worker's settings. The error is an [*Error].
 func ReadWorker(lookup Lookup) (Worker, error) {
 	w := Worker{Server: Server{Address: workerAddress}}
-	r := reader{lookup: lookup}
-	r.read(w.settings())
+	var topic bool
+	r := reader{lookup: lookup, service: &w.Service}
+	r.read(w.settings(&topic))
 
-	r.checkHub(&w.Hub)
-	r.checkStorage(&w.Storage.Connection)
-	r.checkCheckpoint(&w.Checkpoint, w.Storage.Connection)
-	r.checkAccess(w.Server)
-	if w.Storage.Folder == "" {
-		w.Storage.Folder = w.Hub.Name
+	folder := ""
+	switch w.Service {
+	case EventHub:
+		r.checkHub(&w.Hub)
+		folder = w.Hub.Name
+	case ServiceBus:
+		r.checkQueue(&w.Queue, topic)
+		folder = w.Queue.folder()
 	}
+	w.Storage.Folder = cmp.Or(w.Storage.Folder, folder)
+	r.checkStorage(&w.Storage.Connection)
+	if w.Service == EventHub {
+		r.checkCheckpoint(&w.Checkpoint, w.Storage.Connection)
+	}
+	r.checkAccess(w.Server)
 	if w.MemoryLimit == 0 {
 		w.MemoryLimit = max(defaultMemory, 4*w.Batch.Bytes)
 	}
@@ -161,14 +172,20 @@ func ReadWorker(lookup Lookup) (Worker, error) {
 func ReadInvoker(lookup Lookup) (Invoker, error) {
 	i := Invoker{Server: Server{Address: invokerAddress}}
 	var storage Connection // the checkpoints' default
-	r := reader{lookup: lookup}
-	r.read(i.settings(&storage))
+	var topic bool
+	r := reader{lookup: lookup, service: &i.Service}
+	r.read(i.settings(&storage, &topic))
 
-	r.checkHub(&i.Hub)
-	if i.Checkpoint.Connection.IsZero() && !r.blames(checkpointSetting) {
-		r.checkStorage(&storage)
+	switch i.Service {
+	case EventHub:
+		r.checkHub(&i.Hub)
+		if i.Checkpoint.Connection.IsZero() && !r.blames(checkpointSetting) {
+			r.checkStorage(&storage)
+		}
+		r.checkCheckpoint(&i.Checkpoint, storage)
+	case ServiceBus:
+		r.checkQueue(&i.Queue, topic)
 	}
-	r.checkCheckpoint(&i.Checkpoint, storage)
 	r.checkAccess(i.Server)
 	r.checkTargets(i.Targets, i.Server.Key)
 	i.Warnings = r.warnings

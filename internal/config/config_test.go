@@ -24,6 +24,7 @@ const secretText = "SuperSecretKeyThatNobodyMaySee42"
 var (
 	secretKey   = base64.StdEncoding.EncodeToString([]byte(secretText))
 	hubString   = "Endpoint=sb://my-namespace.servicebus.windows.net/;SharedAccessKeyName=listen;SharedAccessKey=" + secretKey
+	busString   = "Endpoint=sb://my-bus.servicebus.windows.net/;SharedAccessKeyName=listen;SharedAccessKey=" + secretKey
 	storeString = "DefaultEndpointsProtocol=https;AccountName=myaccount;AccountKey=" + secretKey + ";EndpointSuffix=core.windows.net"
 )
 
@@ -41,6 +42,35 @@ func environment(changes ...string) map[string]string {
 		settings[changes[i]] = changes[i+1]
 	}
 	return settings
+}
+
+// busEnvironment is the same for a queue of Service Bus.
+func busEnvironment(changes ...string) map[string]string {
+	return environment(append([]string{
+		"EVENT_HUB_CONN_STRING", "", "EVENT_HUB_NAME", "", "EVENT_HUB_CHECKPOINT_CONTAINER", "",
+		"SERVICE_TYPE", "SERVICE_BUS_PULL",
+		"SERVICE_BUS_CONNECTION_STRING", busString,
+		"SERVICE_BUS_QUEUE_NAME", "orders",
+	}, changes...)...)
+}
+
+// topicEnvironment is the same for a topic's subscription.
+func topicEnvironment(changes ...string) map[string]string {
+	return busEnvironment(append([]string{
+		"SERVICE_BUS_QUEUE_NAME", "", "SERVICE_BUS_TYPE", "TOPIC",
+		"SERVICE_BUS_TOPIC_NAME", "events", "SERVICE_BUS_SUB_NAME", "audit",
+	}, changes...)...)
+}
+
+// environmentOf is the one in which a setting is read.
+func environmentOf(setting string, changes ...string) map[string]string {
+	switch {
+	case setting == topicSetting || setting == subscriptionSetting:
+		return topicEnvironment(changes...)
+	case strings.HasPrefix(setting, "SERVICE_BUS_"):
+		return busEnvironment(changes...)
+	}
+	return environment(changes...)
 }
 
 func lookupIn(settings map[string]string) Lookup {
@@ -87,6 +117,7 @@ func problems(t *testing.T, settings map[string]string) map[string]string {
 func TestWorkerDefaults(t *testing.T) {
 	want := Worker{
 		Server:      Server{Address: "127.0.0.1:8080"},
+		Service:     EventHub,
 		Hub:         Hub{Connection: Connection{ConnectionString: Secret(hubString)}, Name: "telemetry", ConsumerGroup: "$Default"},
 		Checkpoint:  Checkpoint{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "checkpoints", Every: 200},
 		Storage:     Storage{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "messages", Folder: "telemetry"},
@@ -109,6 +140,7 @@ func TestWorkerDefaults(t *testing.T) {
 func TestInvokerDefaults(t *testing.T) {
 	want := Invoker{
 		Server:      Server{Address: "127.0.0.1:8081"},
+		Service:     EventHub,
 		Hub:         Hub{Connection: Connection{ConnectionString: Secret(hubString)}, Name: "telemetry", ConsumerGroup: "$Default"},
 		Checkpoint:  Checkpoint{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "checkpoints", Every: 200},
 		Targets:     []Target{{Base: "https://worker.azurewebsites.net/api/pull"}},
@@ -185,7 +217,7 @@ func TestGood(t *testing.T) {
 func TestBad(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	for setting, values := range map[string][]string{
-		"SERVICE_TYPE":                     {"BINDING", "service_bus_pull", "EVENT_HUB"},
+		"SERVICE_TYPE":                     {"BINDING", "binding", "EVENT_HUB", "SERVICE_BUS"},
 		"APPEND":                           {"TRUE", "yes"},
 		"TIMED_APPEND":                     {"true"},
 		"PERSISTOR_OUTPUT_BINDING":         {"True"},
@@ -207,6 +239,16 @@ func TestBad(t *testing.T) {
 		"EVENT_HUB_RECEIVE_DURATION":       {"0", "-1"},
 		"EVENT_HUB_PREFETCH":               {"0", "5001", "-1"},
 		"EVENT_HUB_PULL_MAX_BATCH":         {"0", "10001"},
+		"SERVICE_BUS_TYPE":                 {"queues", "SUBSCRIPTION"},
+		"SERVICE_BUS_QUEUE_NAME":           {"a b", "/a", "a/", "a//b", "a/../b", "..", "a?b", "b\\c", strings.Repeat("a", 261), "orders/$DeadLetterQueue", "events/Subscriptions/audit"},
+		"SERVICE_BUS_TOPIC_NAME":           {"a b", "events/subscriptions/audit"},
+		"SERVICE_BUS_SUB_NAME":             {"a/b", "$Default", strings.Repeat("a", 51)},
+		"SERVICE_BUS_SUBQUEUE":             {"transfer", "TRUE"},
+		"SERVICE_BUS_SESSIONS":             {"yes"},
+		"SERVICE_BUS_CUSTOM_ENDPOINT":      {"https://host", "host/path"},
+		"SERVICE_BUS_IDLE_TIMEOUT":         {"2.9", "1", "-0.5", "86401", "none"},
+		"SERVICE_BUS_RECEIVE_DURATION":     {"0", "-1"},
+		"SERVICE_BUS_PREFETCH":             {"0", "5001", "512.0"},
 		"WORKER_TIMEOUT":                   {"4", "86401"},
 		"WORKER_CONCURRENCY":               {"0", "257"},
 		"MEMORY_LIMIT":                     {"1MiB", "8388607", "65GiB"},
@@ -221,7 +263,7 @@ func TestBad(t *testing.T) {
 		"INVOKER_CONCURRENCY":              {"0", "1025"},
 	} {
 		for _, value := range values {
-			found := problems(t, environment(setting, value))
+			found := problems(t, environmentOf(setting, setting, value))
 			if len(found) != 1 || found[setting] == "" {
 				t.Errorf("%s=%.40q: problems %v, want one, of this setting", setting, value, found)
 			}
@@ -235,11 +277,11 @@ func TestBad(t *testing.T) {
 func TestEverySettingIsTestedBad(t *testing.T) {
 	for _, s := range Settings() {
 		value := strings.Repeat("\x01", 20)
-		if found := problems(t, environment(s.Name, value)); found[s.Name] == "" {
+		if found := problems(t, environmentOf(s.Name, s.Name, value)); found[s.Name] == "" {
 			t.Errorf("%s takes control characters: %v", s.Name, found)
 		}
 		value = strings.Repeat("a", maxValue+1)
-		if found := problems(t, environment(s.Name, value)); found[s.Name] == "" {
+		if found := problems(t, environmentOf(s.Name, s.Name, value)); found[s.Name] == "" {
 			t.Errorf("%s takes %d bytes: %v", s.Name, len(value), found)
 		}
 	}
@@ -322,14 +364,20 @@ func TestMisspellings(t *testing.T) {
 		"PERSISTOR_CONTAINER_NAMES": "PERSISTOR_CONTAINER_NAME",
 		"WORKER_KEYS":               "WORKER_KEY",
 		"FUNC_TO_INVOK":             "FUNC_TO_INVOKE",
-		"EVENT_HUB_CONN_STRING__FullyQualifiedNamespace": "EVENT_HUB_CONN_STRING__fullyQualifiedNamespace",
-		"EVENT_HUB_NAME":                  "",
-		"EVENT_HUB_NAME_BINDING":          "",
-		"EVENT_HUB_PULL_BATCH_SIZE":       "",
-		"EVENT_HUB_SOMETHING_ELSE":        "",
-		"PATH":                            "",
-		"POST":                            "",
-		strings.Repeat("WORKER_", 10_000): "",
+		"EVENT_HUB_CONN_STRING__FullyQualifiedNamespace":                 "EVENT_HUB_CONN_STRING__fullyQualifiedNamespace",
+		"SERVICE_BUS_QUEUE_NAMES":                                        "SERVICE_BUS_QUEUE_NAME",
+		"SERVICEBUS_SESSIONS":                                            "SERVICE_BUS_SESSIONS",
+		"SERVICE_BUS_SUBSCRIPTION_NAME":                                  "",
+		"SERVICE_BUS_BINDING_SUB_NAME":                                   "",
+		"SERVICE_BUS_CONNECTION_STRING__id":                              "",
+		"SERVICE_BUS_BINDING_CONNECTION_STRING__fullyQualifiedNamespace": "",
+		"EVENT_HUB_NAME":                                                 "",
+		"EVENT_HUB_NAME_BINDING":                                         "",
+		"EVENT_HUB_PULL_BATCH_SIZE":                                      "",
+		"EVENT_HUB_SOMETHING_ELSE":                                       "",
+		"PATH":                                                           "",
+		"POST":                                                           "",
+		strings.Repeat("WORKER_", 10_000):                                "",
 	} {
 		got := strings.Join(Misspellings([]string{name + "=" + secretKey}), "; ")
 		if (got == "") != (want == "") || !strings.HasSuffix(got, want+"?") && want != "" || strings.Contains(got, secretKey) {
@@ -367,8 +415,8 @@ func TestSecretsNeverShow(t *testing.T) {
 	shows(t, "secret", Secret(secretKey))
 	shows(t, "secrets", map[string][]Secret{"all": {Secret(secretKey)}})
 	// Short enough to be quoted, were they not secrets.
-	for setting, text := range map[string]string{"WORKER_KEY": "swordfish", "FUNC_TO_INVOKE": "?code=abc", hubSetting: "swordfish", storageSetting: "swordfish"} {
-		if problem := problems(t, environment(setting, text))[setting]; problem == "" || strings.Contains(problem, text) {
+	for setting, text := range map[string]string{"WORKER_KEY": "swordfish", "FUNC_TO_INVOKE": "?code=abc", hubSetting: "swordfish", busSetting: "swordfish", storageSetting: "swordfish"} {
+		if problem := problems(t, environmentOf(setting, setting, text))[setting]; problem == "" || strings.Contains(problem, text) {
 			t.Errorf("%s=%s: %s", setting, text, problem)
 		}
 	}
@@ -391,7 +439,7 @@ func TestSecretsNeverShow(t *testing.T) {
 	for _, s := range Settings() {
 		for what, text := range pastes {
 			t.Run(s.Name+"/"+what, func(t *testing.T) {
-				settings := environment("WORKER_KEY", secretKey, s.Name, text)
+				settings := environmentOf(s.Name, "WORKER_KEY", secretKey, s.Name, text)
 				w, err := ReadWorker(lookupIn(settings))
 				if err != nil {
 					shows(t, "error of the worker", err)
@@ -415,28 +463,33 @@ func TestSecretsNeverShow(t *testing.T) {
 // isName reports whether a setting is a name that is free to choose: a key given as the hub's name is
 // the hub's name, and no program can tell.
 func isName(setting string) bool {
-	return slices.Contains([]string{"EVENT_HUB_NAME", "EVENT_HUB_CONSUMER_GROUP", "EVENT_HUB_CUSTOM_ENDPOINT", "STORE_PARAM"}, setting) ||
+	return slices.Contains([]string{
+		"EVENT_HUB_NAME", "EVENT_HUB_CONSUMER_GROUP", "EVENT_HUB_CUSTOM_ENDPOINT", "STORE_PARAM",
+		queueSetting, topicSetting, subscriptionSetting, "SERVICE_BUS_CUSTOM_ENDPOINT",
+	}, setting) ||
 		strings.HasSuffix(setting, suffixClientID) || strings.HasSuffix(setting, suffixNamespace)
 }
 
 func TestReadNeedsNothingElse(t *testing.T) {
 	known := knownNames()
-	for _, read := range []func(Lookup) error{
-		func(l Lookup) error { _, err := ReadWorker(l); return err },
-		func(l Lookup) error { _, err := ReadInvoker(l); return err },
-	} {
-		asked := make(map[string]bool)
-		err := read(func(name string) (string, bool) {
-			asked[name] = true
-			v, ok := environment()[name]
-			return v, ok
-		})
-		if err != nil {
-			t.Error(err)
-		}
-		for name := range maps.Keys(asked) {
-			if !slices.Contains(known, name) {
-				t.Errorf("%s is read but not documented", name)
+	for _, settings := range []map[string]string{environment(), busEnvironment(), topicEnvironment()} {
+		for _, read := range []func(Lookup) error{
+			func(l Lookup) error { _, err := ReadWorker(l); return err },
+			func(l Lookup) error { _, err := ReadInvoker(l); return err },
+		} {
+			asked := make(map[string]bool)
+			err := read(func(name string) (string, bool) {
+				asked[name] = true
+				v, ok := settings[name]
+				return v, ok
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			for name := range maps.Keys(asked) {
+				if !slices.Contains(known, name) {
+					t.Errorf("%s is read but not documented", name)
+				}
 			}
 		}
 	}

@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// Connection is how to reach an Event Hubs namespace or a storage account, in one of two forms: a
-// connection string, or the identity that the program runs under. It follows the convention of Azure
+// Connection is how to reach a namespace of Event Hubs or Service Bus, or a storage account, in one of two
+// forms: a connection string, or the identity that the program runs under. It follows the convention of Azure
 // Functions: the setting NAME holds a connection string, the settings NAME__... an identity's parts.
 type Connection struct {
-	// ConnectionString is "" in the identity form. One of Event Hubs never has an EntityPath: the name
-	// goes to [Hub.Name]. One of storage may also be "file:///absolute/directory", for a local store,
-	// or "UseDevelopmentStorage=true".
+	// ConnectionString is "" in the identity form. One of a namespace never has an EntityPath: the name
+	// goes to [Hub] or [Queue]. One of storage may also be "file:///absolute/directory", for a local
+	// store, or "UseDevelopmentStorage=true".
 	ConnectionString Secret
-	// FullyQualifiedNamespace is the host name of an Event Hubs namespace.
+	// FullyQualifiedNamespace is the host name of a namespace.
 	FullyQualifiedNamespace string
 	// BlobServiceURI is the URI of a storage account's blob service.
 	BlobServiceURI string
@@ -59,12 +59,25 @@ func identitySettings(c *Connection, name, of string) []setting {
 	}
 }
 
-// hubConnection is the group of settings that reach an Event Hubs namespace.
-func hubConnection(c *Connection, name string) []setting {
+// namespace is what tells the two services' namespaces apart.
+type namespace struct {
+	service  string // as it is called
+	article  string // with an article before it
+	entity   string // what may be drained of it, as a noun in the genitive
+	isEntity func(name string) bool
+}
+
+var (
+	eventHubs  = namespace{"Event Hubs", "an Event Hubs", "hub's", hubName.MatchString}
+	serviceBus = namespace{"Service Bus", "a Service Bus", "queue's or topic's", isEntityName}
+)
+
+// settings are the group that reaches a namespace.
+func (n namespace) settings(c *Connection, name string) []setting {
 	return append([]setting{
-		{name: name, value: text(&c.ConnectionString, "a connection string"), secret: true, meaning: "Connection string of the Event Hubs namespace or of the hub.", otherwise: "required, unless the identity form is used"},
+		{name: name, value: text(&c.ConnectionString, "a connection string"), secret: true, meaning: "Connection string of the " + n.service + " namespace, or one of an entity in it.", otherwise: "required, unless the identity form is used"},
 		{name: name + suffixNamespace, value: text(&c.FullyQualifiedNamespace, "a host name"), meaning: "Instead of a connection string: the namespace's host name, such as `my-namespace.servicebus.windows.net`, reached with an identity."},
-	}, identitySettings(c, name, "Event Hubs")...)
+	}, identitySettings(c, name, n.service)...)
 }
 
 // storageConnection is the group of settings that reach a storage account.
@@ -110,8 +123,8 @@ func (c Connection) halfForm() string {
 	return suffixClientID
 }
 
-// checkHub checks a connection to Event Hubs that was given, and returns the EntityPath in it.
-func (c *Connection) checkHub(r *reader, name string) (entityPath string) {
+// checkNamespace checks a connection to a namespace that was given, and returns the EntityPath in it.
+func (c *Connection) checkNamespace(r *reader, n namespace, name string) (entityPath string) {
 	c.checkForm(r, name, c.FullyQualifiedNamespace, suffixNamespace)
 	if c.FullyQualifiedNamespace != "" && !hostName.MatchString(c.FullyQualifiedNamespace) {
 		r.problem(name+suffixNamespace, "expected a host name alone, such as my-namespace.servicebus.windows.net")
@@ -119,9 +132,9 @@ func (c *Connection) checkHub(r *reader, name string) (entityPath string) {
 	if c.ConnectionString == "" {
 		return ""
 	}
-	parts, problem := splitConnectionString(c.ConnectionString.Reveal(), hubKeys)
+	parts, problem := splitConnectionString(c.ConnectionString.Reveal(), namespaceKeys)
 	if problem == "" {
-		problem = hubProblem(parts)
+		problem = n.problem(parts)
 	}
 	if problem != "" {
 		r.problem(name, "%s: expected Endpoint=sb://NAMESPACE.servicebus.windows.net/;SharedAccessKeyName=NAME;SharedAccessKey=KEY", problem)
@@ -129,20 +142,21 @@ func (c *Connection) checkHub(r *reader, name string) (entityPath string) {
 	}
 	entityPath = parts["EntityPath"]
 	delete(parts, "EntityPath")
-	c.ConnectionString = joinConnectionString(parts, hubKeys)
+	c.ConnectionString = joinConnectionString(parts, namespaceKeys)
 	return entityPath
 }
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.)*[A-Za-z0-9-]{1,63}$`)
 
-// hubKeys are the keys of an Event Hubs connection string that mean something, as the SDK spells them.
-var hubKeys = []string{"Endpoint", "SharedAccessKeyName", "SharedAccessKey", "SharedAccessSignature", "EntityPath", "UseDevelopmentEmulator"}
+// namespaceKeys are the keys of a namespace's connection string that mean something, as the SDKs spell
+// them.
+var namespaceKeys = []string{"Endpoint", "SharedAccessKeyName", "SharedAccessKey", "SharedAccessSignature", "EntityPath", "UseDevelopmentEmulator"}
 
-func hubProblem(parts map[string]string) string {
+func (n namespace) problem(parts map[string]string) string {
 	endpoint, err := url.Parse(parts["Endpoint"])
 	switch {
 	case parts["Endpoint"] == "" && (parts["AccountName"] != "" || parts["BlobEndpoint"] != ""):
-		return "is the connection string of a storage account, not of Event Hubs"
+		return "is the connection string of a storage account, not of " + n.service
 	case parts["Endpoint"] == "":
 		return "has no Endpoint"
 	case err != nil || endpoint.Scheme != "sb" || endpoint.Hostname() == "" || endpoint.User != nil:
@@ -162,8 +176,8 @@ func hubProblem(parts map[string]string) string {
 	if e := parts["UseDevelopmentEmulator"]; e != "" && !strings.EqualFold(e, "true") && !strings.EqualFold(e, "false") {
 		return "has a UseDevelopmentEmulator that is neither true nor false"
 	}
-	if e := parts["EntityPath"]; e != "" && !hubName.MatchString(e) {
-		return "has an EntityPath that is no hub's name"
+	if e := parts["EntityPath"]; e != "" && !n.isEntity(e) {
+		return "has an EntityPath that is no " + n.entity + " name"
 	}
 	return ""
 }

@@ -9,6 +9,7 @@ import (
 
 const (
 	hubNS   = hubSetting + suffixNamespace
+	busNS   = busSetting + suffixNamespace
 	blobURI = storageSetting + suffixBlobService
 )
 

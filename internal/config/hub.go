@@ -4,7 +4,8 @@ package config
 // [*Error].
 func ReadHub(lookup Lookup) (Hub, error) {
 	var h Hub
-	r := reader{lookup: lookup}
+	service := EventHub
+	r := reader{lookup: lookup, service: &service}
 	r.read(h.settings())
 	r.checkHub(&h)
 	if err := r.err(); err != nil {

@@ -13,6 +13,10 @@ type setting struct {
 	name  string
 	alias string // another name for it; "" for none
 	value value
+	// service is the one that the setting is about, and ignored without; "" is about both.
+	service Service
+	// when tells whether the setting is read, by the settings before it; nil is always.
+	when func() bool
 	// fallback is what is read when the setting is not given, in the form a user would write.
 	fallback string
 	// otherwise tells what holds in that case, where there is no fallback.
@@ -24,7 +28,10 @@ type setting struct {
 
 // reader applies settings, and keeps every problem it meets on the way.
 type reader struct {
-	lookup   Lookup
+	lookup Lookup
+	// service is the one whose settings are read. One of the first settings may choose it; while it is ""
+	// no service's are.
+	service  *Service
 	problems []Problem
 	warnings []string
 }
@@ -34,6 +41,9 @@ const maxValue = 32 << 10
 
 func (r *reader) read(settings []setting) {
 	for _, s := range settings {
+		if s.service != "" && s.service != *r.service || s.when != nil && !s.when() {
+			continue
+		}
 		name, text := r.find(s)
 		switch {
 		case text == "" && s.required:
@@ -105,20 +115,69 @@ func (r *reader) err() error {
 
 // checkHub asks for a connection and a name, which may come within the connection string.
 func (r *reader) checkHub(h *Hub) {
-	missing := h.Connection.IsZero()
-	if missing && !r.blames(hubSetting) {
-		r.problem(hubSetting, "not set: expected the connection string of an Event Hubs namespace, or %s for an identity", hubSetting+suffixNamespace)
-	}
-	entity := h.Connection.checkHub(r, hubSetting)
-	switch {
-	case r.blames(hubNameSetting):
-	case h.Name == "" && entity == "" && (missing || !r.blames(hubSetting)): // one that is bad may have it
+	entity, unknown := r.checkNamespace(eventHubs, &h.Connection, hubSetting)
+	if r.checkEntity(hubNameSetting, &h.Name, hubSetting, entity) && !unknown {
 		r.problem(hubNameSetting, "not set, and %s has no EntityPath: expected the hub's name", hubSetting)
-	case h.Name != "" && entity != "" && !strings.EqualFold(h.Name, entity):
-		r.problem(hubNameSetting, "differs from the EntityPath in %s: they have to agree, or one of them to go", hubSetting)
-	case h.Name == "":
-		h.Name = entity
 	}
+}
+
+// checkQueue asks for a connection, and for the names of a queue, or of a topic and its subscription.
+func (r *reader) checkQueue(q *Queue, topic bool) {
+	entity, unknown := r.checkNamespace(serviceBus, &q.Connection, busSetting)
+	if q.DeadLetter {
+		q.Sessions = false
+	}
+	if r.blames(entitySetting) {
+		return
+	}
+	setting, name, noun := queueSetting, &q.Name, "queue"
+	if topic {
+		setting, name, noun = topicSetting, &q.Topic, "topic"
+	}
+	advice := ""
+	switch {
+	case topic && r.given(queueSetting):
+		advice = fmt.Sprintf("; to drain the queue in %s, set %s=QUEUE", queueSetting, entitySetting)
+	case !topic && (r.given(topicSetting) || r.given(subscriptionSetting)):
+		advice = fmt.Sprintf("; to drain a topic's subscription, set %s=TOPIC", entitySetting)
+	}
+	if r.checkEntity(setting, name, busSetting, entity) && !unknown {
+		r.problem(setting, "not set, and %s has no EntityPath: expected the %s's name%s", busSetting, noun, advice)
+	}
+	if topic && q.Subscription == "" && !r.blames(subscriptionSetting) {
+		r.problem(subscriptionSetting, "not set: expected the name of the topic's subscription to drain%s", advice)
+	}
+}
+
+// checkNamespace asks for a connection, and returns the EntityPath in it. That is unknown when the
+// connection is bad, and may have one.
+func (r *reader) checkNamespace(n namespace, c *Connection, name string) (entity string, unknown bool) {
+	missing := c.IsZero()
+	if missing && !r.blames(name) {
+		r.problem(name, "not set: expected the connection string of %s namespace, or %s for an identity", n.article, name+suffixNamespace)
+	}
+	entity = c.checkNamespace(r, n, name)
+	return entity, !missing && r.blames(name)
+}
+
+// checkEntity settles an entity's name, which is in a setting of its own, in the EntityPath of the
+// connection string, or in both. It reports whether it is in neither.
+func (r *reader) checkEntity(setting string, name *string, connection, entity string) (missing bool) {
+	switch {
+	case r.blames(setting):
+	case *name == "":
+		*name = entity
+		return entity == ""
+	case entity != "" && !strings.EqualFold(*name, entity):
+		r.problem(setting, "differs from the EntityPath in %s: they have to agree, or one of them to go", connection)
+	}
+	return false
+}
+
+// given reports whether a setting has a value, be it read or not.
+func (r *reader) given(name string) bool {
+	_, text := r.find(setting{name: name})
+	return text != ""
 }
 
 func (r *reader) checkStorage(c *Connection) {

@@ -9,7 +9,8 @@ import (
 // Setting describes one app setting, for documentation.
 type Setting struct {
 	Name      string
-	Alias     string // another name that is accepted; "" for none
+	Alias     string  // another name that is accepted; "" for none
+	Service   Service // the one that the setting is about; "" for both
 	Programs  []string
 	Required  bool
 	Secret    bool
@@ -26,20 +27,24 @@ func Settings() []Setting {
 		for _, s := range settings {
 			i := slices.IndexFunc(all, func(known Setting) bool { return known.Name == s.name })
 			if i >= 0 {
-				all[i].Programs = append(all[i].Programs, program)
+				of := program
+				if s.service != all[i].Service { // storage, which an invoker needs for checkpoints
+					of += " of an Event Hub"
+				}
+				all[i].Programs = append(all[i].Programs, of)
 				if all[i].Otherwise != s.otherwise { // where each listens
 					all[i].Otherwise += " (worker), " + s.otherwise + " (invoker)"
 				}
 				continue
 			}
 			all = append(all, Setting{
-				Name: s.name, Alias: s.alias, Programs: []string{program}, Required: s.required, Secret: s.secret,
+				Name: s.name, Alias: s.alias, Service: s.service, Programs: []string{program}, Required: s.required, Secret: s.secret,
 				Default: s.fallback, Otherwise: s.otherwise, Expected: s.value.expected, Meaning: s.meaning,
 			})
 		}
 	}
-	add("worker", new(Worker).settings())
-	add("invoker", new(Invoker).settings(new(Connection)))
+	add("worker", new(Worker).settings(new(bool)))
+	add("invoker", new(Invoker).settings(new(Connection), new(bool)))
 	return all
 }
 
@@ -54,35 +59,59 @@ The worker and the invoker are set up by environment variables; in a function ap
 program that starts checks all of its settings and names every one that is missing or wrong. An empty setting is
 as good as none. The names and defaults of the original Persistor hold; those of its other variants are ignored.
 
+` + "`SERVICE_TYPE` chooses what is drained: an Event Hub (`EVENT_HUB_PULL`, the default), or a queue or a topic's" + `
+subscription of Service Bus (` + "`SERVICE_BUS_PULL`" + `). The settings of the service not chosen are ignored, so that one set of
+app settings can hold both.
+
 TRUE, FALSE and words may be written in any case. Times are seconds, decimals allowed, or durations such as ` + "`90s` or `2m`" + `.
 Sizes are bytes, or written such as ` + "`512KiB` or `4MiB`" + `. A key or connection string is never shown in a log, an error or a report.
 
 **Connections** take one of two forms. Either the setting itself is a connection string, or, by the convention of
-Azure Functions, its name followed by ` + "`__fullyQualifiedNamespace` (Event Hubs) or `__blobServiceUri`" + ` (storage) says where
-to go, and the program's identity opens the door: the default chain of Azure credentials, or with
-` + "`__credential=managedidentity` the managed identity, a user-assigned one by `__clientId`" + `. The identity needs the roles
-Azure Event Hubs Data Receiver and Storage Blob Data Contributor.
+Azure Functions, its name followed by ` + "`__fullyQualifiedNamespace` (Event Hubs, Service Bus) or `__blobServiceUri`" + ` (storage)
+says where to go, and the program's identity opens the door: the default chain of Azure credentials, or with
+` + "`__credential=managedidentity` the managed identity, a user-assigned one by `__clientId`" + `. It needs the roles:
 
-| Setting | Program | Default | Meaning |
-|---|---|---|---|
+| To | Role |
+|---|---|
+| drain an Event Hub | Azure Event Hubs Data Receiver |
+| drain Service Bus | Azure Service Bus Data Receiver |
+| have the invoker read how many messages wait in Service Bus, so that it can choose ` + "`N`" + ` by itself | Azure Service Bus Data Owner, or a key with the right Manage; without it every call gives ` + "`N`" + ` |
+| store blobs and checkpoints | Storage Blob Data Contributor |
 `)
-	for _, s := range Settings() {
-		name := "`" + s.Name + "`"
-		if s.Alias != "" {
-			name += " or `" + s.Alias + "`"
+	for _, part := range []struct {
+		service   Service
+		title, of string
+	}{
+		{"", "Both services", "The worker and the invoker read these whatever they drain."},
+		{EventHub, "Event Hubs", "Read where `SERVICE_TYPE` is `EVENT_HUB_PULL`."},
+		{ServiceBus, "Service Bus", "Read where `SERVICE_TYPE` is `SERVICE_BUS_PULL`."},
+	} {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| Setting | Program | Default | Meaning |\n|---|---|---|---|\n", part.title, part.of)
+		for _, s := range Settings() {
+			if s.Service == part.service {
+				b.WriteString(s.row())
+			}
 		}
-		fallback := s.Otherwise
-		switch {
-		case s.Required:
-			fallback = "required"
-		case s.Default != "":
-			fallback = "`" + s.Default + "`"
-		}
-		meaning := s.Meaning
-		if s.Secret {
-			meaning += " Secret."
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s Expected: %s. |\n", name, strings.Join(s.Programs, ", "), fallback, meaning, s.Expected)
 	}
 	return b.String()
+}
+
+// row is the setting's line in a table.
+func (s Setting) row() string {
+	name := "`" + s.Name + "`"
+	if s.Alias != "" {
+		name += " or `" + s.Alias + "`"
+	}
+	fallback := s.Otherwise
+	switch {
+	case s.Required:
+		fallback = "required"
+	case s.Default != "":
+		fallback = "`" + s.Default + "`"
+	}
+	meaning := s.Meaning
+	if s.Secret {
+		meaning += " Secret."
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s Expected: %s. |\n", name, strings.Join(s.Programs, ", "), fallback, meaning, s.Expected)
 }

@@ -1,18 +1,27 @@
 package config
 
-import "time"
-
-// ServiceEventHubPull is the one SERVICE_TYPE that these programs run.
-const ServiceEventHubPull = "EVENT_HUB_PULL"
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
 
 // Settings that others are checked against.
 const (
-	hubSetting        = "EVENT_HUB_CONN_STRING"
-	hubNameSetting    = "EVENT_HUB_NAME"
-	checkpointSetting = "EVENT_HUB_CHECKPOINT_STORAGE_CONN_STRING"
-	storageSetting    = "PERSISTOR_STORAGE_CONNECTION_STRING"
-	keySetting        = "WORKER_KEY"
-	targetsSetting    = "FUNC_TO_INVOKE"
+	serviceSetting      = "SERVICE_TYPE"
+	hubSetting          = "EVENT_HUB_CONN_STRING"
+	hubNameSetting      = "EVENT_HUB_NAME"
+	checkpointSetting   = "EVENT_HUB_CHECKPOINT_STORAGE_CONN_STRING"
+	busSetting          = "SERVICE_BUS_CONNECTION_STRING"
+	entitySetting       = "SERVICE_BUS_TYPE"
+	queueSetting        = "SERVICE_BUS_QUEUE_NAME"
+	topicSetting        = "SERVICE_BUS_TOPIC_NAME"
+	subscriptionSetting = "SERVICE_BUS_SUB_NAME"
+	subqueueSetting     = "SERVICE_BUS_SUBQUEUE"
+	sessionsSetting     = "SERVICE_BUS_SESSIONS"
+	storageSetting      = "PERSISTOR_STORAGE_CONNECTION_STRING"
+	keySetting          = "WORKER_KEY"
+	targetsSetting      = "FUNC_TO_INVOKE"
 )
 
 // Where the programs listen when no setting says: not at the same port, so that both run on one machine.
@@ -25,12 +34,14 @@ const (
 // the default BATCH_BYTES.
 const defaultMemory = 32 << 20
 
-// settings are all that the worker reads, in the order of the documentation.
-func (w *Worker) settings() []setting {
+// settings are all that the worker reads, in the order of the documentation. Whether the queue is a
+// topic's subscription goes to topic.
+func (w *Worker) settings(topic *bool) []setting {
 	var all []setting
-	all = append(all, variantSettings()...)
+	all = append(all, variantSettings(&w.Service)...)
 	all = append(all, w.Hub.settings()...)
 	all = append(all, w.Checkpoint.settings()...)
+	all = append(all, w.Queue.settings(topic)...)
 	all = append(all, storageConnectionSettings(&w.Storage.Connection)...)
 	all = append(all, w.Storage.settings()...)
 	all = append(all, w.Record.settings()...)
@@ -47,10 +58,11 @@ func (w *Worker) settings() []setting {
 	return append(all, w.Server.settings(workerAddress)...)
 }
 
-// settings are all that the invoker reads. Storage is the default for the checkpoints' connection.
-func (i *Invoker) settings(storage *Connection) []setting {
+// settings are all that the invoker reads. Storage is the default for the checkpoints' connection; whether
+// the queue is a topic's subscription goes to topic.
+func (i *Invoker) settings(storage *Connection, topic *bool) []setting {
 	var all []setting
-	all = append(all, variantSettings()...)
+	all = append(all, variantSettings(&i.Service)...)
 	all = append(all,
 		setting{name: targetsSetting, value: targets(&i.Targets), required: true, secret: true,
 			meaning: "URL of the worker's function. A list of several, separated by commas, is used in turn, where no load balancer does that. A URL without a path gets `/api/pull`."},
@@ -63,44 +75,83 @@ func (i *Invoker) settings(storage *Connection) []setting {
 	)
 	all = append(all, i.Hub.settings()...)
 	all = append(all, i.Checkpoint.settings()...)
-	all = append(all, storageConnectionSettings(storage)...)
+	all = append(all, only(EventHub, storageConnectionSettings(storage))...)
+	all = append(all, i.Queue.settings(topic)...)
 	return append(all, i.Server.settings(invokerAddress)...)
 }
 
-// variantSettings choose among the original's variants. They are read to refuse what would silently not
-// be done.
-func variantSettings() []setting {
-	const later = "TRUE is not supported for EVENT_HUB_PULL in this version, which creates a blob for each batch: set it to FALSE or remove it"
+// only marks settings as those of one service.
+func only(service Service, settings []setting) []setting {
+	for i := range settings {
+		settings[i].service = service
+	}
+	return settings
+}
+
+// variantSettings choose among the original's variants. All but the first are read to refuse what would
+// silently not be done.
+func variantSettings(chosen *Service) []setting {
+	later := func() string {
+		return fmt.Sprintf("TRUE is not supported for %s in this version, which creates a blob for each batch: set it to FALSE or remove it", cmp.Or(*chosen, "a persistor that pulls"))
+	}
+	never := func() string {
+		return fmt.Sprintf("an output binding can't be used by a function that pulls (%s): set it to FALSE or remove it", cmp.Or(*chosen, serviceSetting))
+	}
 	return []setting{
-		{name: "SERVICE_TYPE", value: service(), fallback: ServiceEventHubPull,
-			meaning: "The kind of persistor. `BINDING` and `SERVICE_BUS_PULL` are other programs' and refused."},
-		{name: "APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported for `EVENT_HUB_PULL` in this version."},
-		{name: "TIMED_APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported for `EVENT_HUB_PULL` in this version."},
-		{name: "PERSISTOR_OUTPUT_BINDING", value: refused("an output binding can't be used by a function that pulls: set it to FALSE or remove it"), fallback: "FALSE",
+		{name: serviceSetting, value: service(chosen), fallback: string(EventHub),
+			meaning: "What is drained: an Event Hub, or a queue or subscription of Service Bus. Settings of the other one are ignored. `BINDING` is another program's and refused."},
+		{name: "APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported in this version, which creates a blob for each batch."},
+		{name: "TIMED_APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported in this version, which creates a blob for each batch."},
+		{name: "PERSISTOR_OUTPUT_BINDING", value: refused(never), fallback: "FALSE",
 			meaning: "An output binding can't be used by a function that pulls."},
 	}
 }
 
 func (h *Hub) settings() []setting {
-	return append(hubConnection(&h.Connection, hubSetting),
+	return only(EventHub, append(eventHubs.settings(&h.Connection, hubSetting),
 		setting{name: hubNameSetting, value: matching(&h.Name, hubName, "a hub's name: up to 256 letters, digits, periods, hyphens and underscores"), otherwise: "the connection string's EntityPath",
 			meaning: "The hub to drain. When the connection string has an `EntityPath`, both have to agree."},
 		setting{name: "EVENT_HUB_CONSUMER_GROUP", value: matching(&h.ConsumerGroup, groupName, "a consumer group's name: up to 256 letters, digits, periods, hyphens and underscores"), fallback: "$Default",
 			meaning: "The consumer group to read as. Give the persistor one of its own: it takes partitions over from other readers of the group."},
 		setting{name: "EVENT_HUB_CUSTOM_ENDPOINT", value: matching(&h.CustomEndpoint, hostPort, "a host name, with a port or without"),
-			meaning: "A host to connect to in place of the namespace's own, such as a proxy or a private endpoint."},
-	)
+			meaning: customEndpoint},
+	))
+}
+
+const customEndpoint = "A host to connect to in place of the namespace's own, such as a proxy or a private endpoint."
+
+// settings read the names of the kind of entity that is drained; those of the other kind are not looked
+// at, for an app may well have both.
+func (q *Queue) settings(topic *bool) []setting {
+	isTopic := func() bool { return *topic }
+	isQueue := func() bool { return !*topic }
+	return only(ServiceBus, append(serviceBus.settings(&q.Connection, busSetting),
+		setting{name: entitySetting, value: choice(topic, []string{"QUEUE", "TOPIC"}, false, true), fallback: "QUEUE",
+			meaning: "Whether a queue is drained or a topic's subscription."},
+		setting{name: queueSetting, value: entityName(&q.Name, "queue"), when: isQueue, otherwise: "the connection string's EntityPath",
+			meaning: "The queue to drain, where `" + entitySetting + "` is `QUEUE`. When the connection string has an `EntityPath`, both have to agree."},
+		setting{name: topicSetting, value: entityName(&q.Topic, "topic"), when: isTopic, otherwise: "the connection string's EntityPath",
+			meaning: "The topic whose subscription is drained, where `" + entitySetting + "` is `TOPIC`. When the connection string has an `EntityPath`, both have to agree."},
+		setting{name: subscriptionSetting, value: matching(&q.Subscription, subscriptionName, "a subscription's name: up to 50 letters, digits, periods, hyphens and underscores"), when: isTopic, otherwise: "required for a topic",
+			meaning: "The subscription to drain. Give the persistor one of its own: what it drains is gone for other readers of the subscription."},
+		setting{name: subqueueSetting, value: choice(&q.DeadLetter, []string{"none", "deadletter"}, false, true), fallback: "none",
+			meaning: "`deadletter` drains the dead-letter queue of the queue or subscription. It has no sessions, whatever `" + sessionsSetting + "` says."},
+		setting{name: sessionsSetting, value: boolean(&q.Sessions), fallback: "FALSE",
+			meaning: "Whether the queue or subscription requires sessions. It has to say what the entity does: neither can be drained as the other."},
+		setting{name: "SERVICE_BUS_CUSTOM_ENDPOINT", value: matching(&q.CustomEndpoint, hostPort, "a host name, with a port or without"),
+			meaning: customEndpoint},
+	))
 }
 
 func (c *Checkpoint) settings() []setting {
-	return append(storageConnection(&c.Connection, checkpointSetting,
+	return only(EventHub, append(storageConnection(&c.Connection, checkpointSetting,
 		"Connection string of the storage account that keeps checkpoints, in the format of the Event Hubs SDKs; or `file:///ABSOLUTE/DIRECTORY`.",
 		"that of `"+storageSetting+"`"),
 		setting{name: "EVENT_HUB_CHECKPOINT_CONTAINER", value: container(&c.Container), required: true,
 			meaning: "The container that keeps checkpoints."},
 		setting{name: "EVENT_HUB_CHECKPOINT_UPDATE_RATE", value: whole(&c.Every, 1, 1_000_000_000), fallback: "200",
 			meaning: "Messages between two checkpoints of a partition, at least. A checkpoint follows a stored blob, so a blob of more messages has one of its own, whatever this says; the last blob of a run always has one."},
-	)
+	))
 }
 
 func storageConnectionSettings(c *Connection) []setting {
@@ -113,7 +164,7 @@ func (s *Storage) settings() []setting {
 	return []setting{
 		{name: "PERSISTOR_CONTAINER_NAME", value: container(&s.Container), required: true, meaning: "The container that blobs go to."},
 		{name: "PERSISTOR_CREATE_CONTAINER", value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: "Whether to create containers that are missing."},
-		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the hub's name", meaning: "The main folder: the first part of every blob's name."},
+		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the name of the hub or queue, or `TOPIC/SUBSCRIPTION`, with `/deadletter` after it for a dead-letter queue", meaning: "The main folder: the first part of every blob's name."},
 	}
 }
 
@@ -132,15 +183,22 @@ func (b *Batch) settings() []setting {
 	}
 }
 
+// settings are those of both services: a program reads one half of them.
 func (p *Pull) settings() []setting {
-	return []setting{
+	return append(only(EventHub, []setting{
 		{name: "EVENT_HUB_START", value: start(&p.Start), fallback: "earliest", meaning: "Where to start in a partition that has no checkpoint."},
 		{name: "EVENT_HUB_IDLE_TIMEOUT", value: seconds(&p.IdleTimeout, 10*time.Second, 24*time.Hour), otherwise: "none", meaning: "Ends a loop that has received nothing for so long."},
-		{name: "EVENT_HUB_RECEIVE_DURATION", value: seconds(&p.ReceiveDuration, time.Second, 24*time.Hour), otherwise: "until drained", meaning: "Ends a loop that has received for so long; what it holds is stored."},
+		{name: "EVENT_HUB_RECEIVE_DURATION", value: seconds(&p.ReceiveDuration, time.Second, 24*time.Hour), otherwise: "until drained", meaning: receiveDuration},
 		{name: "EVENT_HUB_PREFETCH", value: whole(&p.Prefetch, 1, 5000), otherwise: "as many as `MEMORY_LIMIT` allows, up to 5,000", meaning: "Events received ahead. The further away the hub, the more it takes to keep busy."},
 		{name: "EVENT_HUB_PULL_MAX_BATCH", alias: "EVENT_HUB_PULL_BATCH_SIZE", value: whole(&p.ReceiveBatch, 1, 10000), otherwise: "chosen by the loop", meaning: "Events that one receive call asks for at most."},
-	}
+	}), only(ServiceBus, []setting{
+		{name: "SERVICE_BUS_IDLE_TIMEOUT", value: orZero(&p.IdleTimeout, seconds(&p.IdleTimeout, 3*time.Second, 24*time.Hour)), fallback: "0", meaning: "Ends a loop that has received nothing for so long. With 0 a loop is drained, and ends, after 3 s without a message."},
+		{name: "SERVICE_BUS_RECEIVE_DURATION", value: seconds(&p.ReceiveDuration, time.Second, 24*time.Hour), otherwise: "until drained", meaning: receiveDuration},
+		{name: "SERVICE_BUS_PREFETCH", value: whole(&p.Prefetch, 1, 5000), otherwise: "as many as `MEMORY_LIMIT` allows, up to 5,000", meaning: "Messages that one receive call asks for at most. They are locked from the moment on that the service hands them out."},
+	})...)
 }
+
+const receiveDuration = "Ends a loop that has received for so long; what it holds is stored."
 
 // settings end with the three that say where to listen, the later ones of which win.
 func (s *Server) settings(otherwise string) []setting {

@@ -55,14 +55,14 @@ func boolean(into *bool) value {
 }
 
 // refused is a boolean that may be given, but not as TRUE.
-func refused(why string) value {
+func refused(why func() string) value {
 	return value{"FALSE", func(text string) error {
 		var on bool
 		if err := boolean(&on).parse(text); err != nil {
 			return err
 		}
 		if on {
-			return errors.New(why)
+			return errors.New(why())
 		}
 		return nil
 	}}
@@ -97,6 +97,17 @@ func seconds(into *time.Duration, lowest, highest time.Duration) value {
 		}
 		*into = d
 		return nil
+	}}
+}
+
+// orZero takes 0 beside what v takes.
+func orZero(into *time.Duration, v value) value {
+	return value{"0, or " + v.expected, func(text string) error {
+		if number, err := strconv.ParseFloat(strings.TrimSuffix(text, "s"), 64); err == nil && number == 0 {
+			*into = 0
+			return nil
+		}
+		return v.parse(text)
 	}}
 }
 
@@ -136,7 +147,9 @@ var (
 	// Event Hubs: 256 characters at most, letters, digits, periods, hyphens and underscores, with a
 	// letter or digit at both ends.
 	hubName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?$`)
-	// The same, or "$Default".
+	// Service Bus: 50 characters at most.
+	subscriptionName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,50}$`)
+	// Event Hubs: the same as a hub, or "$Default".
 	groupName = regexp.MustCompile(`^(?i:\$default)$|^[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?$`)
 	// Blob Storage: 3 to 63 lower-case letters, digits and single hyphens, no hyphen at either end. The
 	// length is asserted apart, for package regexp has no look-ahead.
@@ -144,6 +157,42 @@ var (
 	// A host name or an address, with or without a port.
 	hostPort = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})(:[0-9]{1,5})?$`)
 )
+
+// maxEntity is how many characters the name of a queue or topic has at most.
+const maxEntity = 260
+
+var entityCharacters = regexp.MustCompile(`^[A-Za-z0-9._/-]*$`)
+
+// isEntityName reports whether the name may be a queue's or a topic's. The service is stricter; it can
+// say so itself, while a name that is refused here can't be drained at all.
+func isEntityName(name string) bool {
+	if len(name) > maxEntity || !entityCharacters.MatchString(name) {
+		return false
+	}
+	for segment := range strings.SplitSeq(name, "/") {
+		if strings.Trim(segment, ".") == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// entityName takes the name of a queue or topic. Paths of what lies within one are common mistakes.
+func entityName(into *string, noun string) value {
+	expected := fmt.Sprintf("a %s's name: up to %d letters, digits, periods, hyphens, underscores and slashes", noun, maxEntity)
+	return value{expected, func(text string) error {
+		switch path := strings.ToLower(text); {
+		case strings.Contains(path, "/$"):
+			return fmt.Errorf("is the path of a sub-queue: expected the name before it, and %s=deadletter for the dead-letter queue", subqueueSetting)
+		case strings.Contains(path, "/subscriptions/"):
+			return fmt.Errorf("is the path of a subscription: expected %s=TOPIC, and the names apart, in %s and %s", entitySetting, topicSetting, subscriptionSetting)
+		case !isEntityName(text):
+			return errMismatch
+		}
+		*into = text
+		return nil
+	}}
+}
 
 func container(into *string) value {
 	return value{"a container's name: 3 to 63 lower-case letters, digits and single hyphens", func(text string) error {
@@ -208,16 +257,15 @@ func start(into *work.From) value {
 	}}
 }
 
-// service takes the three that the original knew, and refuses those that this program can't run.
-func service() value {
-	return value{ServiceEventHubPull, func(text string) error {
-		switch name := strings.ToUpper(text); name {
-		case ServiceEventHubPull:
-			return nil
-		case "BINDING", "SERVICE_BUS_PULL":
-			return fmt.Errorf("%s is not supported by this binary: it runs %s", name, ServiceEventHubPull)
+// service takes the three that the original knew, and refuses the one that this program can't run.
+func service(into *Service) value {
+	pulls := []string{string(EventHub), string(ServiceBus)}
+	known := choice(into, pulls, EventHub, ServiceBus)
+	return value{known.expected, func(text string) error {
+		if strings.EqualFold(text, "BINDING") {
+			return fmt.Errorf("BINDING is not supported by this binary: it runs %s", anyOf(pulls))
 		}
-		return errMismatch
+		return known.parse(text)
 	}}
 }
 
