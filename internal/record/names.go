@@ -16,6 +16,9 @@ const (
 	maxSegment = 128
 )
 
+// namePlain is what stands in a name as it is, besides the letters of ASCII and digits.
+const namePlain = "._-"
+
 // EventHubBlob is what the name of a blob of an Event Hub says.
 type EventHubBlob struct {
 	Folder    string    // as given to EventHubName, without empty segments
@@ -34,8 +37,8 @@ type EventHubBlob struct {
 //
 // A folder may have several segments; empty ones are dropped. What is not a letter of ASCII, a digit or
 // one of "._-" is written as ~XX, which no store, shell or URL reads as anything else; so is the dot at
-// a segment's end, so that ".." cannot occur. A segment over 128 bytes and a folder over 512 are cut and
-// end with "~~" and a hash of the whole.
+// a segment's start or end, so that neither ".." nor a hidden file can occur. A segment over 128 bytes
+// and a folder over 512 are cut and end with "~~" and a hash of the whole.
 func EventHubName(folder, partition string, enqueued time.Time, first int64) string {
 	return EventHubDay(folder, partition, enqueued) + fmt.Sprintf("%020d.txt", first)
 }
@@ -52,7 +55,7 @@ func EventHubFolder(folder string) string {
 	var segments []string
 	for s := range strings.SplitSeq(folder, "/") {
 		if s != "" {
-			segments = append(segments, shorten(escape(s, "._-"), maxSegment))
+			segments = append(segments, shorten(escape(s, namePlain), maxSegment))
 		}
 	}
 	if len(segments) == 0 {
@@ -67,14 +70,8 @@ func ParseEventHubName(name string) (EventHubBlob, error) {
 	fail := func(why string) (EventHubBlob, error) {
 		return EventHubBlob{}, fmt.Errorf("parse blob name %q: %s; expected {folder}/{yyyy}/{mm}/{dd}/{partition}-{first}.txt", name, why)
 	}
-	segments := strings.Split(name, "/")
-	if len(segments) < 4 {
-		return fail("too few segments")
-	}
-	folder, date, file := segments[:len(segments)-4], segments[len(segments)-4:len(segments)-1], segments[len(segments)-1]
-
-	day, err := time.Parse("2006/01/02", strings.Join(date, "/"))
-	if err != nil {
+	folder, day, file, ok := cutDate(name, 1)
+	if !ok {
 		return fail("no date")
 	}
 	partition, number, _ := strings.Cut(strings.TrimSuffix(file, ".txt"), "-")
@@ -82,8 +79,7 @@ func ParseEventHubName(name string) (EventHubBlob, error) {
 	if err != nil {
 		return fail("no sequence number")
 	}
-	b := EventHubBlob{Folder: strings.Join(folder, "/"), Day: day, First: first}
-	var ok bool
+	b := EventHubBlob{Day: day, First: first}
 	if b.Partition, ok = unescape(partition); !ok {
 		return fail("no partition")
 	}
@@ -91,16 +87,35 @@ func ParseEventHubName(name string) (EventHubBlob, error) {
 		b.Partition = strings.TrimLeft(partition[:len(partition)-1], "0") + partition[len(partition)-1:]
 	}
 	// One message, one name: a name that says the same in another way is not ours.
-	if strings.Join(segments[len(folder):], "/") != EventHubName("", b.Partition, day, first) {
+	if b.Folder, ok = parseFolder(folder); !ok || name != folder+EventHubName("", b.Partition, day, first) {
 		return fail("not in canonical form")
 	}
-	if unescaped, ok := unescape(b.Folder); ok {
-		if strings.TrimSuffix(EventHubFolder(unescaped), "/") != b.Folder {
-			return fail("not in canonical form")
-		}
-		b.Folder = unescaped
-	}
 	return b, nil
+}
+
+// cutDate cuts a name that has so many segments behind its date: into the folder, as a prefix, the
+// date, and what is behind it.
+func cutDate(name string, behind int) (folder string, day time.Time, rest string, ok bool) {
+	segments := strings.Split(name, "/")
+	at := len(segments) - behind - 3
+	if at < 0 {
+		return "", time.Time{}, "", false
+	}
+	day, err := time.Parse("2006/01/02", strings.Join(segments[at:at+3], "/"))
+	if at > 0 {
+		folder = strings.Join(segments[:at], "/") + "/"
+	}
+	return folder, day, strings.Join(segments[at+3:], "/"), err == nil
+}
+
+// parseFolder undoes EventHubFolder. A folder that was cut is returned as it stands, without the slash.
+func parseFolder(prefix string) (string, bool) {
+	folder := strings.TrimSuffix(prefix, "/")
+	unescaped, ok := unescape(folder)
+	if !ok {
+		return folder, true
+	}
+	return unescaped, EventHubFolder(unescaped) == prefix
 }
 
 // partitionSegment pads the numbers that partition ids are. Other ids escape '-' too, so that the first
@@ -120,7 +135,7 @@ func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// escape writes every byte as ~XX that is not a letter of ASCII, a digit or one of plain. A dot at the
+// escape writes every byte as ~XX that is not a letter of ASCII, a digit or one of plain. A dot at either
 // end is never plain.
 func escape(s, plain string) string {
 	var b strings.Builder
@@ -128,7 +143,7 @@ func escape(s, plain string) string {
 		c := s[i]
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
-			strings.IndexByte(plain, c) >= 0 && (c != '.' || i < len(s)-1):
+			strings.IndexByte(plain, c) >= 0 && (c != '.' || 0 < i && i < len(s)-1):
 			b.WriteByte(c)
 		default:
 			fmt.Fprintf(&b, "~%02X", c)
@@ -159,12 +174,28 @@ func unescape(s string) (string, bool) {
 	return b.String(), true
 }
 
+// cutMark stands where shorten has cut, before 16 hexadecimal digits.
+const cutMark = "~~"
+
 // shorten keeps s within limit bytes, and different strings different.
 func shorten(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
 	hash := sha256.Sum256([]byte(s))
-	mark := "~~" + hex.EncodeToString(hash[:8])
+	mark := cutMark + hex.EncodeToString(hash[:8])
 	return s[:limit-len(mark)] + mark
+}
+
+// uncut undoes write, which escapes and shortens to limit, and reports whether write can have written
+// text. What was cut can't be undone and is returned as it stands.
+func uncut(text string, limit int, write func(string) string) (string, bool) {
+	if text == write("") {
+		return "", true
+	}
+	if original, ok := unescape(text); ok {
+		return original, write(original) == text
+	}
+	_, hash, _ := strings.Cut(text, cutMark)
+	return text, len(text) == limit && isDigest(hash)
 }

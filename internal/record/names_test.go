@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"persistor/internal/store"
 )
 
 func TestEventHubName(t *testing.T) {
@@ -18,9 +20,10 @@ func TestEventHubName(t *testing.T) {
 		{"hub", "", "hub/2026/03/10/-00000000000000000042.txt"},
 		{"hub", "a-b/c", "hub/2026/03/10/a~2Db~2Fc-00000000000000000042.txt"},
 		{"", "3", "2026/03/10/0003-00000000000000000042.txt"},
-		{"a/b", "..", "a/b/2026/03/10/.~2E-00000000000000000042.txt"},
+		{"a/b", "..", "a/b/2026/03/10/~2E~2E-00000000000000000042.txt"},
 		{"a b/é~", "3", "a~20b/~C3~A9~7E/2026/03/10/0003-00000000000000000042.txt"},
-		{"x/../.", "3", "x/.~2E/~2E/2026/03/10/0003-00000000000000000042.txt"},
+		{".hidden/a.b.", ".x.y", "~2Ehidden/a.b~2E/2026/03/10/~2Ex.y-00000000000000000042.txt"},
+		{"x/../.", "3", "x/~2E~2E/~2E/2026/03/10/0003-00000000000000000042.txt"},
 	} {
 		name := EventHubName(test.folder, test.partition, at, 42)
 		if name != test.want {
@@ -28,6 +31,9 @@ func TestEventHubName(t *testing.T) {
 		}
 		if !strings.HasPrefix(name, EventHubDay(test.folder, test.partition, at)) || !strings.HasPrefix(name, EventHubFolder(test.folder)) {
 			t.Errorf("%s is not listed under its own prefixes", name)
+		}
+		if err := store.CheckName(name); err != nil {
+			t.Error(err)
 		}
 		want := EventHubBlob{test.folder, test.partition, time.Date(2026, 3, 10, 0, 0, 0, 0, time.UTC), 42}
 		if got, err := ParseEventHubName(name); err != nil || got != want {
@@ -39,7 +45,7 @@ func TestEventHubName(t *testing.T) {
 	}
 	for _, folder := range []string{long, strings.Repeat("abc/", 500), strings.Repeat("é", 500)} {
 		name := EventHubName(folder, long, at, 42)
-		if len(name) > 1024 || EventHubFolder(folder) == EventHubFolder(folder+"x") {
+		if store.CheckName(name) != nil || EventHubFolder(folder) == EventHubFolder(folder+"x") {
 			t.Errorf("%d bytes, or two folders are one: %s", len(name), name)
 		}
 		if _, err := ParseEventHubName(EventHubName(folder, "3", at, 42)); err != nil {

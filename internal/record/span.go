@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // CellSize is the number of sequence numbers in a cell. A blob never crosses a multiple of it, so that
@@ -48,12 +49,9 @@ func (s Span) Metadata() map[string]string {
 func ParseSpan(metadata map[string]string) (Span, error) {
 	var s Span
 	for key, field := range s.numbers() {
-		value, err := lookup(metadata, key)
-		if err != nil {
+		var err error
+		if *field, err = lookupNumber(metadata, key); err != nil {
 			return Span{}, fmt.Errorf("parse blob metadata: %w", err)
-		}
-		if *field, err = strconv.ParseInt(value, 10, 64); err != nil {
-			return Span{}, fmt.Errorf("parse blob metadata: %s is %.40q, expected a whole number", key, value)
 		}
 	}
 	var err error
@@ -81,10 +79,8 @@ func (s Span) validate() error {
 		return fmt.Errorf("after is %d, expected -1 to %d, one less than first", s.After, s.First-1)
 	case s.Bytes < s.Count:
 		return fmt.Errorf("bytes is %d, too little for %d messages", s.Bytes, s.Count)
-	case s.Run == "" || len(s.Run) > maxRun || strings.ContainsFunc(s.Run, notInRun):
-		return fmt.Errorf("run is %.80q, expected 1 to %d of A-Z a-z 0-9 . _ -", s.Run, maxRun)
 	}
-	return nil
+	return checkRun(s.Run)
 }
 
 // numbers are the numeric fields by their metadata keys.
@@ -98,25 +94,55 @@ func isOffset(offset string) bool {
 	return offset != "" && len(offset) <= maxOffset && !strings.ContainsFunc(offset, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
+func checkRun(run string) error {
+	if run == "" || len(run) > maxRun || strings.ContainsFunc(run, notInRun) {
+		return fmt.Errorf("run is %.80q, expected 1 to %d of A-Z a-z 0-9 . _ -", run, maxRun)
+	}
+	return nil
+}
+
 func notInRun(r rune) bool {
 	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-')
 }
 
+// lookupNumber is lookup for a whole number.
+func lookupNumber(metadata map[string]string, key string) (int64, error) {
+	value, err := lookup(metadata, key)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s is %.40q, expected a whole number", key, value)
+	}
+	return n, nil
+}
+
+// lookupTime is lookup for a time in milliseconds since 1970.
+func lookupTime(metadata map[string]string, key string) (time.Time, error) {
+	ms, err := lookupNumber(metadata, key)
+	return time.UnixMilli(ms).UTC(), err
+}
+
 // lookup finds the value whose key equals key but for case. There must be exactly one.
 func lookup(metadata map[string]string, key string) (string, error) {
-	var value string
-	var found int
+	value, there, err := lookupOptional(metadata, key)
+	if err == nil && !there {
+		err = fmt.Errorf("%s is missing", key)
+	}
+	return value, err
+}
+
+// lookupOptional is lookup for a key that need not be there.
+func lookupOptional(metadata map[string]string, key string) (value string, there bool, err error) {
 	for k, v := range metadata {
-		if strings.EqualFold(k, key) {
-			value = v
-			found++
+		if !strings.EqualFold(k, key) {
+			continue
 		}
+		if there {
+			return "", true, fmt.Errorf("%s is there more than once", key)
+		}
+		value, there = v, true
 	}
-	switch found {
-	case 0:
-		return "", fmt.Errorf("%s is missing", key)
-	case 1:
-		return value, nil
-	}
-	return "", fmt.Errorf("%s is there more than once", key)
+	return value, there, nil
 }
