@@ -16,7 +16,8 @@ type Message struct {
 	// Properties are the application properties; nil when there are none.
 	Properties map[string]any
 
-	// SequenceNumber counts from 0 within a partition of an Event Hub.
+	// SequenceNumber counts from 0 within a partition of an Event Hub, and from 1 within a Service Bus
+	// entity: a queue, a subscription or the dead-letter queue of one.
 	SequenceNumber int64
 	// Offset is opaque: Event Hubs promises nothing about its form.
 	Offset string
@@ -42,6 +43,26 @@ type Message struct {
 	UserID             []byte
 	CreationTime       *time.Time
 	AbsoluteExpiryTime *time.Time
+
+	// What Service Bus adds. SessionID and ReplyToSessionID are what AMQP calls group-id and
+	// reply-to-group-id: a message has them here or there, never in both. The id "" is a session's like
+	// any other.
+	SessionID        *string
+	ReplyToSessionID *string
+	// DeliveryCount is how many times the message has been delivered, this time included, so 1 or more;
+	// 0 means that the service didn't say. In a dead-letter queue it no longer grows.
+	DeliveryCount uint32
+	// TimeToLive counts from EnqueuedTime, in milliseconds; nil when the message does not expire.
+	TimeToLive           *time.Duration
+	ScheduledEnqueueTime *time.Time
+	// EnqueuedSequenceNumber is the number that the message had in the entity it was forwarded from.
+	EnqueuedSequenceNumber *int64
+	// Why a message is in a dead-letter queue, and the entity in which it was before. Reason and
+	// description are what the service delivers as the application properties DeadLetterReason and
+	// DeadLetterErrorDescription.
+	DeadLetterReason      *string
+	DeadLetterDescription *string
+	DeadLetterSource      *string
 
 	// Annotations are the message annotations that have no field above; nil when there are none.
 	Annotations map[string]any

@@ -20,6 +20,10 @@ func appendMetadata(dst []byte, m *message.Message) []byte {
 	}
 	dst = append(dst, `,"SYSTEM":{"sequence_number":`...)
 	dst = strconv.AppendInt(dst, m.SequenceNumber, 10)
+	if m.DeliveryCount != 0 {
+		dst = append(dst, `,"delivery_count":`...)
+		dst = strconv.AppendUint(dst, uint64(m.DeliveryCount), 10)
+	}
 	if !m.EnqueuedTime.IsZero() {
 		dst = append(dst, `,"enqueued_time":`...)
 		dst = appendTime(dst, m.EnqueuedTime)
@@ -54,6 +58,15 @@ func appendMetadata(dst []byte, m *message.Message) []byte {
 	}
 	dst = appendOptionalTime(dst, `,"creation_time":`, m.CreationTime)
 	dst = appendOptionalTime(dst, `,"absolute_expiry_time":`, m.AbsoluteExpiryTime)
+	if m.TimeToLive != nil {
+		dst = append(dst, `,"time_to_live_ms":`...)
+		dst = strconv.AppendInt(dst, m.TimeToLive.Milliseconds(), 10)
+	}
+	dst = appendOptionalTime(dst, `,"scheduled_enqueue_time":`, m.ScheduledEnqueueTime)
+	if m.EnqueuedSequenceNumber != nil {
+		dst = append(dst, `,"enqueued_sequence_number":`...)
+		dst = strconv.AppendInt(dst, *m.EnqueuedSequenceNumber, 10)
+	}
 	if len(m.Annotations) > 0 {
 		dst = append(dst, `,"annotations":`...)
 		dst = appendValue(dst, m.Annotations, 0)
@@ -90,7 +103,7 @@ type text struct {
 	value *string
 }
 
-func texts(m *message.Message) [10]text {
+func texts(m *message.Message) [15]text {
 	return [...]text{
 		{"offset", notEmpty(&m.Offset)},
 		{"partition", notEmpty(&m.Partition)},
@@ -102,6 +115,11 @@ func texts(m *message.Message) [10]text {
 		{"reply_to", m.ReplyTo},
 		{"group_id", m.GroupID},
 		{"reply_to_group_id", m.ReplyToGroupID},
+		{"session_id", m.SessionID},
+		{"reply_to_session_id", m.ReplyToSessionID},
+		{"dead_letter_reason", m.DeadLetterReason},
+		{"dead_letter_description", m.DeadLetterDescription},
+		{"dead_letter_source", m.DeadLetterSource},
 	}
 }
 

@@ -237,6 +237,14 @@ func readSystemMember(s *scanner, m *message.Message, name string, types any) (e
 		m.CreationTime, err = readPointer[time.Time](s, "timestamp")
 	case "absolute_expiry_time":
 		m.AbsoluteExpiryTime, err = readPointer[time.Time](s, "timestamp")
+	case "scheduled_enqueue_time":
+		m.ScheduledEnqueueTime, err = readPointer[time.Time](s, "timestamp")
+	case "time_to_live_ms":
+		m.TimeToLive, err = readMilliseconds(s)
+	case "delivery_count":
+		m.DeliveryCount, err = read[uint32](s, "uint")
+	case "enqueued_sequence_number":
+		m.EnqueuedSequenceNumber, err = readPointer[int64](s, "long")
 	case "group_sequence":
 		m.GroupSequence, err = readPointer[uint32](s, "uint")
 	case "user_id":
@@ -287,6 +295,16 @@ func readText(s *scanner, m *message.Message, name string, types any) error {
 		m.GroupID = value
 	case "reply_to_group_id":
 		m.ReplyToGroupID = value
+	case "session_id":
+		m.SessionID = value
+	case "reply_to_session_id":
+		m.ReplyToSessionID = value
+	case "dead_letter_reason":
+		m.DeadLetterReason = value
+	case "dead_letter_description":
+		m.DeadLetterDescription = value
+	case "dead_letter_source":
+		m.DeadLetterSource = value
 	default:
 		return errors.New("unknown member")
 	}
@@ -304,6 +322,19 @@ func readMap(s *scanner, types any) (map[string]any, error) {
 		return nil, errors.New("not an object")
 	}
 	return m, nil
+}
+
+// readMilliseconds reads a duration, which is a whole number of milliseconds.
+func readMilliseconds(s *scanner) (*time.Duration, error) {
+	ms, err := read[int64](s, "long")
+	if err != nil {
+		return nil, err
+	}
+	d := time.Duration(ms) * time.Millisecond
+	if d.Milliseconds() != ms {
+		return nil, fmt.Errorf("%d milliseconds are more than 292 years", ms)
+	}
+	return &d, nil
 }
 
 // read reads a scalar of the named type, whose Go form is T.

@@ -39,6 +39,9 @@ func TestReaderNamesWhatIsCorrupt(t *testing.T) {
 		`{"DATA":"a","SECTIONS":[]}`: "less than there is", `{"DATA":01,"BODY":"value"}`: "no JSON value", `{"DATA":1,"BODY":"x"}`: "BODY is",
 		`{"DATA":300,"BODY":"value","TYPES":{"DATA":"byte"}}`: "8 bits", `{"DATA":1,"BODY":"value","TYPES":{"DATA":"x"}}`: "does not fit",
 		`{"DATA":{"a":1,"a":2},"BODY":"value"}`: "there twice", `{"DATA":[[[],1]],"BODY":"value","TYPES":{"DATA":"map"}}`: "not a scalar",
+		`{"DATA":"","SYSTEM":{"time_to_live_ms":9223372036855}}`: "292 years", `{"DATA":"","SYSTEM":{"time_to_live_ms":"1"}}`: "does not fit",
+		`{"DATA":"","SYSTEM":{"delivery_count":-1}}`: "32 bits", `{"DATA":"","SYSTEM":{"delivery_count":4294967296}}`: "32 bits",
+		`{"DATA":"","SYSTEM":{"session_id":null}}`: "does not fit", `{"DATA":"","SYSTEM":{"session_id":"","session_id":""}}`: "there twice",
 		`{"DATA":"","SYSTEM":{"x":""}}`: "unknown member", `{"DATA":"","METADATA":[]}`: "not an object",
 		`{"DATA":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `,"BODY":"value"}`: "nested deeper",
 	} {

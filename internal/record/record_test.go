@@ -67,6 +67,16 @@ func TestAppend(t *testing.T) {
 			`"SYSTEM":{"sequence_number":42,"enqueued_time":"2026-03-09T04:05:06.070Z","offset":"4294967296","partition":"3","partition_key":"car-7",` +
 			`"content_type":"text/plain","message_id":"12340000-0000-0000-0000-0000000000ff"},` +
 			`"TYPES":{"METADATA":{"at":"timestamp","temp":"int"},"SYSTEM":{"message_id":"uuid"}}}`},
+		"queued": {all, message.Message{Body: data("x"), SequenceNumber: 42, DeliveryCount: 1, EnqueuedTime: enqueued, ID: "m"},
+			`{"DATA":"x","SYSTEM":{"sequence_number":42,"delivery_count":1,"enqueued_time":"2026-03-09T04:05:06.070Z","message_id":"m"}}`},
+		"dead-lettered": {all, message.Message{
+			Body: data("x"), SequenceNumber: 42, DeliveryCount: 10, EnqueuedTime: enqueued, PartitionKey: new("car-7"), Subject: new("ride"),
+			SessionID: new(""), ReplyToSessionID: new("car-8"), TimeToLive: new(90 * time.Second), ScheduledEnqueueTime: new(enqueued), EnqueuedSequenceNumber: new(int64(0)),
+			DeadLetterReason: new("MaxDeliveryCountExceeded"), DeadLetterDescription: new("\xff"), DeadLetterSource: new("rides"),
+		}, `{"DATA":"x","SYSTEM":{"sequence_number":42,"delivery_count":10,"enqueued_time":"2026-03-09T04:05:06.070Z","partition_key":"car-7","subject":"ride",` +
+			`"session_id":"","reply_to_session_id":"car-8","dead_letter_reason":"MaxDeliveryCountExceeded","dead_letter_description":"/w==","dead_letter_source":"rides",` +
+			`"time_to_live_ms":90000,"scheduled_enqueue_time":"2026-03-09T04:05:06.070Z","enqueued_sequence_number":0},` +
+			`"TYPES":{"SYSTEM":{"dead_letter_description":"string in base64"}}}`},
 		"scalars": {all, message.Message{Body: data(""), Properties: map[string]any{
 			"": nil, "byte": int8(-1), "short": int16(-2), "long": int64(math.MinInt64), "ubyte": uint8(1), "ushort": uint16(2), "uint": uint32(3), "ulong": uint64(math.MaxUint64),
 			"float": float32(0.1), "nan": math.NaN(), "inf": math.Inf(-1), "zero": math.Copysign(0, -1), "bin": []byte{0xff}, "bool": false,
@@ -127,11 +137,15 @@ func TestParseSeparator(t *testing.T) {
 
 // A buffer that has room is all that an ordinary event needs.
 func TestAppendAllocatesNothing(t *testing.T) {
-	m := ordinary(1024)
+	event := ordinary(1024)
+	queued := event
+	queued.SessionID, queued.DeliveryCount, queued.TimeToLive = new("car-7"), 2, new(time.Minute)
 	f := Format{Metadata: true}
-	dst := f.Append(nil, &m)
-	if n := testing.AllocsPerRun(100, func() { dst = f.Append(dst[:0], &m) }); n != 0 {
-		t.Errorf("%v allocations a record", n)
+	for _, m := range []message.Message{event, queued} {
+		dst := f.Append(nil, &m)
+		if n := testing.AllocsPerRun(100, func() { dst = f.Append(dst[:0], &m) }); n != 0 {
+			t.Errorf("%v allocations a record", n)
+		}
 	}
 }
 

@@ -41,9 +41,14 @@ func messages() map[string]message.Message {
 		GroupSequence: new(uint32(math.MaxUint32)), UserID: []byte{0xff}, CreationTime: new(enqueued), AbsoluteExpiryTime: new(time.UnixMilli(math.MaxInt64 / 2).UTC()),
 		Annotations: map[string]any{"a": int8(1), "list": []any{int16(1)}, "\xff": "x"},
 	}
+	queued := message.Message{
+		Body: data("x"), SequenceNumber: 1, EnqueuedTime: enqueued, DeliveryCount: math.MaxUint32, SessionID: new("s\xff"), ReplyToSessionID: new(""),
+		TimeToLive: new(time.Duration(math.MaxInt64).Truncate(time.Millisecond)), ScheduledEnqueueTime: new(time.UnixMilli(1e15).UTC()), EnqueuedSequenceNumber: new(int64(math.MinInt64)),
+		DeadLetterReason: new(""), DeadLetterDescription: new("a\nb \xff"), DeadLetterSource: new("topic/Subscriptions/é"), GroupSequence: new(uint32(0)),
+	}
 
 	all := map[string]message.Message{
-		"zero": {}, "system": system, "empty user id": {Body: data("x"), UserID: []byte{}},
+		"zero": {}, "system": system, "queued": queued, "no time to live": {Body: data("x"), DeliveryCount: 1, TimeToLive: new(time.Duration(0)), EnqueuedSequenceNumber: new(int64(0))}, "empty user id": {Body: data("x"), UserID: []byte{}},
 		"text": {Body: data("abc é 🚕 \u2028 \" \\ \n \x00")}, "binary": {Body: data("\xff\xfe")}, "sections": {Body: data("a", "", "\xff", "b")},
 		"cut rune": {Body: data("\xf0\x9f", "\x9a\x95")}, "empty section": {Body: data("")}, "empty sections": {Body: data("", "")},
 		"sequence":       {Body: message.Body{Kind: message.Sequence, Sequence: [][]any{scalars, {}, arrays, maps}}},
@@ -156,6 +161,8 @@ func FuzzRoundTrip(f *testing.F) {
 			key + "m": map[any]any{text: number, number: []any{float, []string{key, text}}}, key + "t": time.UnixMilli(number).UTC(),
 		}
 		roundTrip(t, &message.Message{Body: message.Body{Data: [][]byte{body}}, Properties: properties, PartitionKey: &key, ID: text})
+		roundTrip(t, &message.Message{Body: message.Body{Data: [][]byte{body}}, SequenceNumber: number, DeliveryCount: uint32(number), SessionID: &text, DeadLetterReason: &key,
+			DeadLetterDescription: &text, TimeToLive: new(time.Duration(number) / time.Millisecond * time.Millisecond), EnqueuedSequenceNumber: &number})
 		roundTrip(t, &message.Message{Body: message.Body{Data: [][]byte{body[:at], body[at:]}}, Annotations: properties, Offset: text, ID: body})
 		roundTrip(t, &message.Message{Body: value(properties)})
 	})
