@@ -46,6 +46,18 @@ func (h Holding) Holds(sequenceNumber int64, enqueued time.Time) bool {
 	return h.Earliest.UnixMilli() <= at && at <= h.Latest.UnixMilli() && h.Held.Contains(sequenceNumber)
 }
 
+// Of reports whether the messages come from the entity with this path and, unless session is nil, belong to
+// the session with this id. It knows names that were cut by their hash.
+func (h Holding) Of(entity string, session *string) bool {
+	if h.Entity != entity && h.Entity != entityText(entity) {
+		return false
+	}
+	if h.Session == nil || session == nil {
+		return h.Session == session
+	}
+	return *h.Session == *session || *h.Session == sessionText(*session, maxSession)
+}
+
 // Metadata is the holding as a blob's metadata, which are never more than a store takes. Entity and
 // session are escaped as in names, but for the '/' and '$' of an entity, which stand for themselves.
 func (h Holding) Metadata() map[string]string {

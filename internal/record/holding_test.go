@@ -181,3 +181,26 @@ func FuzzParseHolding(f *testing.F) {
 		}
 	})
 }
+
+func TestHoldingTellsWhoseItIs(t *testing.T) {
+	long, other := strings.Repeat("界", 128), strings.Repeat("界", 127)+"丌"
+	empty := ""
+	for _, session := range []*string{nil, &empty, &long} {
+		h := Holding{
+			Entity: "topic/Subscriptions/sub", Session: session, Held: NewSequences(1), After: -1, Bytes: 10, Run: "r",
+			Earliest: time.UnixMilli(1), Latest: time.UnixMilli(1),
+		}
+		parsed, err := ParseHolding(h.Metadata())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !parsed.Of("topic/Subscriptions/sub", session) || parsed.Of("topic/Subscriptions/Sub", session) || parsed.Of("", session) {
+			t.Errorf("entity of %+v is mistaken", parsed)
+		}
+		for _, another := range []*string{nil, &empty, &long, &other} {
+			if got := parsed.Of("topic/Subscriptions/sub", another); got != (session == another) {
+				t.Errorf("session %.20v taken for %.20v: %t", parsed.Session, another, got)
+			}
+		}
+	}
+}
