@@ -67,7 +67,7 @@ func newCall(d *Dispatcher, unit work.Unit, trace Trace, end deadline) *call {
 		trace:      trace,
 		end:        end,
 		began:      time.Now(),
-		row:        UnitRow{Unit: unit.Unit, Partitions: unit.Partitions, Sources: []work.Source{}},
+		row:        newRow(unit),
 		notBefore:  make([]time.Time, len(d.workers)),
 	}
 }
@@ -215,23 +215,39 @@ func (c *call) parse(body []byte) (work.Report, error) {
 	case r.Messages < 0 || r.Bytes < 0 || r.Blobs < 0:
 		return r, errors.New("it counts less than nothing")
 	}
-	missing := slices.Clone(c.unit.Partitions)
-	for i, s := range r.Sources {
-		if !slices.Contains(c.unit.Partitions, s.Partition) {
-			return r, fmt.Errorf("it is about partition %q, which was not asked for", cut(s.Partition))
-		}
-		if slices.ContainsFunc(r.Sources[:i], func(o work.Source) bool { return o.Partition == s.Partition }) {
-			return r, fmt.Errorf("it is about partition %q twice", s.Partition)
+	asked := rowsOf(c.unit)
+	missing := slices.Clone(asked)
+	for _, s := range r.Sources {
+		name := s.Name()
+		i := slices.Index(missing, name)
+		switch {
+		case i >= 0:
+			missing = slices.Delete(missing, i, i+1)
+		case slices.Contains(asked, name):
+			return r, fmt.Errorf("it is about %s twice", name)
+		default:
+			return r, fmt.Errorf("it is about %q, which was not asked for", cut(name))
 		}
 		if !s.Ended.OK() {
 			r.Status = Failed
 		}
-		missing = slices.DeleteFunc(missing, func(id string) bool { return id == s.Partition })
 	}
 	if r.Status == OK && len(missing) > 0 {
-		return r, fmt.Errorf("it says nothing about partition %q", missing[0])
+		return r, fmt.Errorf("it says nothing about %s", missing[0])
 	}
 	return r, nil
+}
+
+// rowsOf names the rows that the report of a unit has: one of each partition, or of each receiver.
+func rowsOf(unit work.Unit) []string {
+	var names []string
+	for _, id := range unit.Partitions {
+		names = append(names, work.Source{Partition: id}.Name())
+	}
+	for i := range receiversOf(unit) {
+		names = append(names, work.Source{Receiver: &i}.Name())
+	}
+	return names
 }
 
 // again is go-retryablehttp's CheckRetry: whether a worker may do better on another attempt, in time.
@@ -327,7 +343,7 @@ func reasons(r work.Report) string {
 		if s.Ended.OK() {
 			continue
 		}
-		if text := fmt.Sprintf("partition %s: %s", s.Partition, cut(s.Error)); len(all) < 4 {
+		if text := fmt.Sprintf("%s: %s", cut(s.Name()), cut(s.Error)); len(all) < 4 {
 			all = append(all, text)
 		}
 	}

@@ -143,33 +143,40 @@ func newDeadline(start time.Time, budget time.Duration) deadline {
 	return deadline{answer: answer, worker: answer.Add(-margin)}
 }
 
+// Runner carries out runs: it plans each and has it dispatched. It may be used concurrently.
+type Runner struct {
+	Dispatcher *Dispatcher
+	Planner    Planner
+}
+
 // Run plans a run and dispatches it. It returns within the budget, and an error (an [ErrRequest]) only
 // where the request can't be carried out; every other failure is in the report.
-func (d *Dispatcher) Run(ctx context.Context, hub Hub, req Request) (Report, error) {
+func (r Runner) Run(ctx context.Context, req Request) (Report, error) {
 	run := NewRun(time.Now())
-	parts, err := d.partitions(ctx, run, hub, req)
+	plan, err := r.plan(ctx, run, req)
+	if errors.Is(err, ErrRequest) {
+		return Report{}, err
+	}
 	if err != nil {
 		report := newReport(Plan{Run: run}, []UnitRow{}, time.Since(run.Start))
 		report.Status = Failed
 		report.Error = err.Error()
+		report.RemainingBacklog = -1
 		return report, nil
 	}
-	plan, err := NewPlan(run, parts, req)
-	if err != nil {
-		return Report{}, err
-	}
-	return d.Dispatch(ctx, plan, req), nil
+	return r.Dispatcher.Dispatch(ctx, plan, req), nil
 }
 
-// partitions asks the hub, for half of the budget at most.
-func (d *Dispatcher) partitions(ctx context.Context, run Run, hub Hub, req Request) ([]Partition, error) {
-	ctx, cancel := context.WithDeadline(ctx, run.Start.Add(d.budgetOf(req)/2))
+// plan takes half of the budget at most.
+func (r Runner) plan(ctx context.Context, run Run, req Request) (Plan, error) {
+	ctx, cancel := context.WithDeadline(ctx, run.Start.Add(r.Dispatcher.budgetOf(req)/2))
 	defer cancel()
-	parts, err := hub.Partitions(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read partitions: %w", err)
-	}
-	return parts, nil
+	return r.Planner.Plan(ctx, run, req)
+}
+
+// Run is [Runner.Run] on an Event Hub.
+func (d *Dispatcher) Run(ctx context.Context, hub Hub, req Request) (Report, error) {
+	return Runner{d, HubPlanner{hub}}.Run(ctx, req)
 }
 
 // sleep waits for d, or until ctx is done.

@@ -160,7 +160,7 @@ func TestRetry(t *testing.T) {
 		{"too long", status(200, strings.Repeat(" ", maxAnswer+1)), false, "longer than"},
 		{"another run", func(w http.ResponseWriter, u work.Unit) { u.Run = "x"; answerWith(w, 200, drained(u)) }, false, `run "x"`},
 		{"another unit", func(w http.ResponseWriter, u work.Unit) { u.Unit = 7; answerWith(w, 200, drained(u)) }, false, "unit 7"},
-		{"another partition", func(w http.ResponseWriter, u work.Unit) { u.Partitions[0] = "9"; answerWith(w, 200, drained(u)) }, false, `partition "9"`},
+		{"another partition", func(w http.ResponseWriter, u work.Unit) { u.Partitions[0] = "9"; answerWith(w, 200, drained(u)) }, false, `"partition 9"`},
 		{"a partition twice", func(w http.ResponseWriter, u work.Unit) {
 			u.Partitions = append(u.Partitions, u.Partitions[0])
 			answerWith(w, 200, drained(u))
@@ -433,17 +433,18 @@ func (h hub) Partitions(ctx context.Context) ([]Partition, error) { return h(ctx
 
 func TestRun(t *testing.T) {
 	d := dispatcher(t, Options{Workers: []string{workerAt(t, happy)}})
+	run := func(h Hub, req Request) (Report, error) { return Runner{d, HubPlanner{h}}.Run(t.Context(), req) }
 	two := hub(func(context.Context) ([]Partition, error) {
 		return []Partition{{ID: "0", Last: 9, Checkpoint: -1}, {ID: "1", Last: 9, Checkpoint: -1}}, nil
 	})
-	if report, err := d.Run(t.Context(), two, Request{}); err != nil || report.Status != OK || report.Messages != 20 {
+	if report, err := run(two, Request{}); err != nil || report.Status != OK || report.Messages != 20 {
 		t.Errorf("report %+v, error %v", report, err)
 	}
-	if _, err := d.Run(t.Context(), two, Request{Partitions: []string{"5"}}); !errors.Is(err, ErrRequest) {
+	if _, err := run(two, Request{Partitions: []string{"5"}}); !errors.Is(err, ErrRequest) {
 		t.Errorf("error %v, want an ErrRequest", err)
 	}
 	down := hub(func(context.Context) ([]Partition, error) { return nil, errors.New("hub is gone") })
-	if report, err := d.Run(t.Context(), down, Request{}); err != nil || report.Status != Failed || !strings.Contains(report.Error, "hub is gone") || report.Units == nil {
+	if report, err := run(down, Request{}); err != nil || report.Status != Failed || report.RemainingBacklog != -1 || !strings.Contains(report.Error, "hub is gone") || report.Units == nil {
 		t.Errorf("report %+v, error %v", report, err)
 	}
 }
@@ -452,7 +453,8 @@ func TestAHubThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		hangs := hub(func(ctx context.Context) ([]Partition, error) { <-ctx.Done(); return nil, ctx.Err() })
-		report, err := dispatcher(t, Options{Workers: []string{"http://w"}}).Run(t.Context(), hangs, Request{Budget: 4 * time.Second})
+		runner := Runner{dispatcher(t, Options{Workers: []string{"http://w"}}), HubPlanner{hangs}}
+		report, err := runner.Run(t.Context(), Request{Budget: 4 * time.Second})
 		if took := time.Since(began); took != 2*time.Second || err != nil || report.Status != Failed {
 			t.Errorf("after %v: %+v, %v", took, report, err)
 		}

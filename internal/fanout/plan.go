@@ -1,19 +1,17 @@
-// Package fanout spreads an Event Hub's backlog over workers: it plans work units from what each
-// partition holds, POSTs them concurrently to the workers, and reports what became of each.
+// Package fanout spreads the backlog of an Event Hub, or of a queue or subscription of Service Bus, over
+// workers: it plans work units from what each partition holds, which sessions there are or how many
+// messages wait, POSTs them concurrently to the workers, and reports what became of each.
 //
 // Nothing here is a cluster: whatever scales the workers (Azure Functions, Container Apps, Kubernetes)
 // decides where a unit lands. A unit is idempotent, so that sending it again is always safe.
 package fanout
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"persistor/internal/work"
@@ -27,58 +25,30 @@ const (
 	MaxTasks = 256
 )
 
+// Planner makes the plan of a run: one of [HubPlanner], [QueuePlanner] and [SessionPlanner].
+type Planner interface {
+	// Plan may be called concurrently, and returns soon after ctx is done. Its error is an [ErrRequest]
+	// where the request is to blame.
+	Plan(ctx context.Context, run Run, req Request) (Plan, error)
+}
+
 // ErrRequest is the kind of every error that the caller's request is to blame for.
 var ErrRequest = errors.New("bad request")
-
-// Hub is the Event Hub to be drained.
-type Hub interface {
-	// Partitions returns every partition as it stands now, in any order, each with its checkpoint. It
-	// may be called concurrently and returns soon after ctx is done.
-	Partitions(ctx context.Context) ([]Partition, error)
-}
-
-// Partition is one partition of an Event Hub at one moment.
-type Partition struct {
-	ID string
-	// First and Last are the sequence numbers of the oldest and the newest event; they mean the oldest
-	// and newest that ever were when Empty, and are -1 when there never was one.
-	First, Last int64
-	// Empty is true when the partition holds no event now.
-	Empty bool
-	// Checkpoint is the sequence number up to which everything is stored; -1 when there is none.
-	Checkpoint int64
-	// LastEnqueued is when Last came in, in UTC.
-	LastEnqueued time.Time
-}
-
-// Backlog is how many sequence numbers wait for a worker. It is an upper bound: compaction leaves holes,
-// and without a checkpoint the whole partition counts, wherever the run will start. Two cases count
-// though nothing can be stored, because the worker that tries will say so: events that are gone since
-// the checkpoint, when the partition is empty by now; and a checkpoint beyond the last event, as there is
-// where a hub was made anew under its old name.
-func (p Partition) Backlog() int64 {
-	switch {
-	case p.Empty && p.Checkpoint < 0:
-		return 0
-	case p.Empty:
-		return max(0, p.Last-p.Checkpoint)
-	case p.Checkpoint > p.Last:
-		return p.Last - p.First + 1
-	}
-	return max(0, p.Last-max(p.Checkpoint, p.First-1))
-}
 
 // Request is what a caller asks of one run. The zero value asks for everything, with the settings'
 // defaults. Fields are taken to be within their ranges; package api checks them.
 type Request struct {
-	// N is how many units to spread the backlog over, 1 to MaxUnits; 0 means one per partition with a
-	// backlog.
+	// N is how many units to spread the backlog over, 1 to MaxUnits; 0 leaves it to the planner.
 	N int
 	// PerFunc is how many pull loops run at once in each unit, 1 to MaxTasks; 0 means 1.
 	PerFunc int
-	// Partitions are the ids to drain; empty means all.
+	// Partitions are the ids to drain; empty means all. Only for an Event Hub.
 	Partitions []string
-	// From is where to start a partition that has no checkpoint; nil leaves it to the worker.
+	// Sessions are the ids of the sessions to drain, and no others; empty means all. Only for a queue or
+	// subscription with sessions.
+	Sessions []string
+	// From is where to start a partition that has no checkpoint; nil leaves it to the worker. Only for an
+	// Event Hub.
 	From *work.From
 	// Batch overrides the worker's settings where it is not zero.
 	Batch work.Batch
@@ -86,6 +56,26 @@ type Request struct {
 	Budget time.Duration
 	// Trace is the caller's trace context.
 	Trace Trace
+}
+
+// refuse returns an [ErrRequest] for a request that asks for something that the kind of units doesn't
+// have.
+func (r Request) refuse(kind work.Kind) error {
+	const noPartitions = "this invoker drains Service Bus, which has none (SERVICE_TYPE is SERVICE_BUS_PULL): leave it out"
+	name, why := "", ""
+	switch {
+	case kind == work.Partitions && len(r.Sessions) > 0:
+		name, why = "sessions", "this invoker drains an Event Hub, which has none (SERVICE_TYPE is EVENT_HUB_PULL): leave it out"
+	case kind == work.Receivers && len(r.Sessions) > 0:
+		name, why = "sessions", "what this invoker drains has none: leave it out, or set SERVICE_BUS_SESSIONS=TRUE for the invoker and its workers if it requires sessions"
+	case kind != work.Partitions && len(r.Partitions) > 0:
+		name, why = "partitions", noPartitions
+	case kind != work.Partitions && r.From != nil:
+		name, why = "from", "it is where to start in a partition, and "+noPartitions
+	default:
+		return nil
+	}
+	return fmt.Errorf("plan run: %w: %s was given: %s", ErrRequest, name, why)
 }
 
 // Run identifies one invocation of the invoker.
@@ -107,96 +97,15 @@ func NewRun(now time.Time) Run {
 // Plan is how a run's backlog is spread over units.
 type Plan struct {
 	Run Run
-	// Units hold every partition with a backlog exactly once, the unit with the most to do first. It is
-	// empty when there is nothing to do.
+	// Kind is what the loops of the units read.
+	Kind work.Kind
+	// Units is empty when there is nothing to do.
 	Units []work.Unit
-	// Backlog is each planned partition's, by id.
+	// Backlog is each planned partition's, by id; nil for Service Bus.
 	Backlog map[string]int64
+	// Waiting is how many messages wait in the queue or subscription; -1 when that isn't known, and 0 for
+	// an Event Hub.
+	Waiting int64
 	// Notes say where the plan differs from what was asked, a sentence each.
 	Notes []string
-}
-
-// NewPlan spreads the partitions that have a backlog over at most req.N units: the largest first, each
-// to the unit that has the least so far. So the largest unit exceeds the smallest by at most one
-// partition's backlog. The same input gives the same plan, whatever the order of parts. An error is an
-// [ErrRequest]: a partition was asked for that the hub doesn't have.
-func NewPlan(run Run, parts []Partition, req Request) (Plan, error) {
-	parts, err := choose(parts, req.Partitions)
-	if err != nil {
-		return Plan{}, err
-	}
-	plan := Plan{Run: run, Backlog: make(map[string]int64, len(parts))}
-	var waiting []Partition
-	for _, p := range parts {
-		if backlog := p.Backlog(); backlog > 0 {
-			waiting = append(waiting, p)
-			plan.Backlog[p.ID] = backlog
-		}
-	}
-	slices.SortStableFunc(waiting, func(a, b Partition) int { return cmp.Compare(b.Backlog(), a.Backlog()) })
-
-	n := len(waiting)
-	switch {
-	case req.N > n:
-		plan.Notes = append(plan.Notes, fmt.Sprintf("N is %d, but only %d of %d partitions have a backlog: %d units",
-			req.N, n, len(parts), n))
-	case req.N > 0:
-		n = req.N
-	}
-	for _, ids := range spread(waiting, min(n, MaxUnits)) {
-		plan.Units = append(plan.Units, work.Unit{
-			Run:        run.ID,
-			Unit:       len(plan.Units),
-			Partitions: ids,
-			Tasks:      req.PerFunc,
-			OwnerLevel: run.Start.UnixMilli(),
-			From:       req.From,
-			Batch:      req.Batch,
-		})
-	}
-	return plan, nil
-}
-
-// choose returns the partitions asked for, or all, in the order of their ids: 2 before 10.
-func choose(parts []Partition, asked []string) ([]Partition, error) {
-	parts = slices.SortedFunc(slices.Values(parts), func(a, b Partition) int {
-		return cmp.Or(cmp.Compare(len(a.ID), len(b.ID)), cmp.Compare(a.ID, b.ID))
-	})
-	if len(asked) == 0 {
-		return parts, nil
-	}
-	var chosen []Partition
-	var ids []string
-	for _, p := range parts {
-		ids = append(ids, p.ID)
-		if slices.Contains(asked, p.ID) {
-			chosen = append(chosen, p)
-		}
-	}
-	for _, id := range asked {
-		if !slices.Contains(ids, id) {
-			return nil, fmt.Errorf("plan run: %w: partition %q doesn't exist: the hub has %s",
-				ErrRequest, id, strings.Join(ids, ", "))
-		}
-	}
-	return chosen, nil
-}
-
-// spread deals partitions, sorted by falling backlog, to n units and returns the ids of each. Largest
-// first onto the least loaded is at most a third above the best possible (Graham 1969). The scan for
-// the least loaded is quadratic, which at 1,024 by 1,024 takes a millisecond.
-func spread(parts []Partition, n int) [][]string {
-	units := make([][]string, n)
-	load := make([]int64, n)
-	for _, p := range parts {
-		least := 0
-		for i := range load {
-			if load[i] < load[least] {
-				least = i
-			}
-		}
-		units[least] = append(units[least], p.ID)
-		load[least] += p.Backlog()
-	}
-	return units
 }

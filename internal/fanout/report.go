@@ -29,12 +29,26 @@ type Report struct {
 	Messages int64 `json:"messages"`
 	Bytes    int64 `json:"bytes"`
 	Blobs    int64 `json:"blobs"`
-	// RemainingBacklog is how many sequence numbers of the partitions asked for are still to be stored:
-	// as its worker last saw it, else as planned.
+	// AlreadyStored counts messages received that blobs of other runs, or of an earlier attempt, hold.
+	AlreadyStored int64 `json:"already_stored,omitempty"`
+	// RemainingBacklog is how many messages are still to be stored; -1 when that isn't known, as when the
+	// run could not be planned. Of an Event Hub it counts sequence numbers of the partitions asked for, as
+	// each partition's worker last saw them, else as planned. Of Service Bus it is 0 when every receiver
+	// ended because nothing more came. Else it is what waited when the run was planned, less what was
+	// stored since; that is known only where the invoker's identity may read it, and never for sessions.
 	RemainingBacklog int64 `json:"remaining_backlog"`
 	// LostToRetention are the messages that the hub dropped before they were stored.
-	LostToRetention []Lost  `json:"lost_to_retention,omitempty"`
-	ElapsedSeconds  float64 `json:"elapsed_seconds"`
+	LostToRetention []Lost `json:"lost_to_retention,omitempty"`
+	// RedeliveryExpected counts messages of Service Bus that are stored but could not be completed; they
+	// come again. Abandoned counts those received and given back without being stored.
+	RedeliveryExpected int64 `json:"redelivery_expected,omitempty"`
+	Abandoned          int64 `json:"abandoned,omitempty"`
+	// Sessions counts the sessions drained, and Skipped those that could not be, of which SkippedSessions
+	// names the first, at most [work.MaxSkipped].
+	Sessions        int64     `json:"sessions,omitempty"`
+	Skipped         int64     `json:"skipped,omitempty"`
+	SkippedSessions []Skipped `json:"skipped_sessions,omitempty"`
+	ElapsedSeconds  float64   `json:"elapsed_seconds"`
 
 	// Units has a row for each unit of the plan, in its order; never null.
 	Units []UnitRow `json:"units"`
@@ -48,12 +62,21 @@ type Lost struct {
 	work.Range
 }
 
+// Skipped is a session that a unit left as it is, and why.
+type Skipped struct {
+	Unit int `json:"unit"`
+	work.SkippedSession
+}
+
 // UnitRow is what became of one unit.
 type UnitRow struct {
 	Unit int `json:"unit"`
 	// Worker is the URL called last, without what may be secret in it; empty when none was called.
-	Worker     string   `json:"worker"`
-	Partitions []string `json:"partitions"`
+	Worker string `json:"worker"`
+	// Partitions are those of an Event Hub that the unit drains; Receivers is how many loops it has on
+	// Service Bus.
+	Partitions []string `json:"partitions,omitempty"`
+	Receivers  int      `json:"receivers,omitempty"`
 	Status     string   `json:"status"`
 	// Ended is the end that says most among its sources': see worst.
 	Ended work.Ended `json:"ended"`
@@ -67,12 +90,16 @@ type UnitRow struct {
 	Sources        []work.Source `json:"sources"`
 }
 
-// add takes one attempt's answer into the row. What was stored adds up over attempts; how a partition
-// ended, and where it stands, is as the newest attempt says.
+func newRow(unit work.Unit) UnitRow {
+	return UnitRow{Unit: unit.Unit, Partitions: unit.Partitions, Receivers: receiversOf(unit), Sources: []work.Source{}}
+}
+
+// add takes one attempt's answer into the row. What was done adds up over attempts; how a partition or
+// receiver ended, where it stands and what it skipped is as the newest attempt says.
 func (row *UnitRow) add(answer work.Report) {
 	row.Status = answer.Status
 	for _, s := range answer.Sources {
-		i := slices.IndexFunc(row.Sources, func(old work.Source) bool { return old.Partition == s.Partition })
+		i := slices.IndexFunc(row.Sources, func(old work.Source) bool { return old.Name() == s.Name() })
 		if i < 0 {
 			row.Sources = append(row.Sources, s)
 			continue
@@ -82,6 +109,9 @@ func (row *UnitRow) add(answer work.Report) {
 		s.Bytes += old.Bytes
 		s.Blobs += old.Blobs
 		s.AlreadyStored += old.AlreadyStored
+		s.RedeliveryExpected += old.RedeliveryExpected
+		s.Abandoned += old.Abandoned
+		s.Sessions += old.Sessions
 		s.ElapsedSeconds += old.ElapsedSeconds
 		if s.Backlog < 0 { // not known by this attempt
 			s.Backlog, s.Checkpoint = old.Backlog, old.Checkpoint
@@ -134,6 +164,37 @@ func newReport(plan Plan, rows []UnitRow, elapsed time.Duration) Report {
 		r.Messages += row.Messages
 		r.Bytes += row.Bytes
 		r.Blobs += row.Blobs
+		for _, s := range row.Sources {
+			r.addSource(row.Unit, s)
+		}
+	}
+	if plan.Kind == work.Partitions {
+		r.RemainingBacklog = remainingInPartitions(plan, rows)
+	} else {
+		r.RemainingBacklog = r.remainingInQueue(plan)
+	}
+	return r
+}
+
+func (r *Report) addSource(unit int, s work.Source) {
+	r.AlreadyStored += s.AlreadyStored
+	r.RedeliveryExpected += s.RedeliveryExpected
+	r.Abandoned += s.Abandoned
+	r.Sessions += s.Sessions
+	r.Skipped += s.Skipped
+	for _, lost := range s.LostToRetention {
+		r.LostToRetention = append(r.LostToRetention, Lost{s.Partition, lost})
+	}
+	for _, skipped := range s.SkippedSessions {
+		if len(r.SkippedSessions) < work.MaxSkipped {
+			r.SkippedSessions = append(r.SkippedSessions, Skipped{unit, skipped})
+		}
+	}
+}
+
+// remainingInPartitions adds up what is left in each partition.
+func remainingInPartitions(plan Plan, rows []UnitRow) (remaining int64) {
+	for _, row := range rows {
 		left := make(map[string]int64, len(row.Partitions))
 		for _, id := range row.Partitions {
 			left[id] = plan.Backlog[id]
@@ -142,13 +203,32 @@ func newReport(plan Plan, rows []UnitRow, elapsed time.Duration) Report {
 			if s.Backlog >= 0 {
 				left[s.Partition] = s.Backlog
 			}
-			for _, lost := range s.LostToRetention {
-				r.LostToRetention = append(r.LostToRetention, Lost{s.Partition, lost})
-			}
 		}
 		for _, backlog := range left {
-			r.RemainingBacklog += backlog
+			remaining += backlog
 		}
 	}
-	return r
+	return remaining
+}
+
+// remainingInQueue is what is left of a queue or subscription; -1 when that isn't known.
+func (r *Report) remainingInQueue(plan Plan) int64 {
+	switch {
+	case r.Skipped == 0 && !slices.ContainsFunc(r.Units, func(row UnitRow) bool { return !row.drained() }):
+		return 0
+	case plan.Waiting >= 0:
+		return max(0, plan.Waiting-r.Messages-r.AlreadyStored)
+	}
+	return -1
+}
+
+// drained reports whether each of a unit's receivers ended because nothing more came.
+func (row UnitRow) drained() bool {
+	ended := 0
+	for _, s := range row.Sources {
+		if s.Ended == work.Drained || s.Ended == work.Idle {
+			ended++
+		}
+	}
+	return row.Status == OK && ended == row.Receivers
 }
