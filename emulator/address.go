@@ -11,7 +11,7 @@ const (
 	managementNode = "$management"
 )
 
-// An entity is what the namespace holds under a name.
+// An entity is what the namespace holds under a name without slashes, other than a queue or topic.
 type entity interface {
 	// node returns the node at a path below the entity's name, empty for the entity itself. Whether there is one shows
 	// when a link is attached.
@@ -22,22 +22,27 @@ type entity interface {
 //
 //	$cbs
 //	$management and <hub>/$management
-//	<entity>/... , which goes to the entity
+//	<hub>/... , which goes to the hub
+//	those of a queue or topic, see [queueNode]
 //
 // Clients write addresses with and without a slash in front, or with amqps://host in front of that, and in any case.
 func (c *connection) resolve(l *link) (node, *wire.Error) {
 	path := entityPath(l.address)
+	ofQueue, management := strings.CutSuffix(strings.ToLower(path), "/"+managementNode)
+	if q := c.e.queues[ofQueue]; q != nil {
+		return &queueNode{q, management}, nil
+	}
 	name, rest, _ := strings.Cut(path, "/")
 	name = strings.ToLower(name)
 	of := c.e.entities[name]
 	switch {
 	case name == cbsNode && rest == "":
-		return &rpcNode{name: cbsNode, serve: c.putToken}, nil
+		return &rpcNode{name: cbsNode, most: maxRequest, serve: c.putToken}, nil
 	case name == managementNode && rest == "":
 		// What is asked for is checked with each request.
-		return &rpcNode{name: managementNode, serve: c.manage}, nil
+		return &rpcNode{name: managementNode, most: maxRequest, serve: c.manage}, nil
 	case of != nil && strings.EqualFold(rest, managementNode):
-		return &rpcNode{name: managementNode, serve: c.manage}, nil
+		return &rpcNode{name: managementNode, most: maxRequest, serve: c.manage}, nil
 	case of != nil:
 		return of.node(rest), nil
 	}

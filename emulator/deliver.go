@@ -44,6 +44,9 @@ const moreFromEnd = 6
 // answers a drain when there is nothing more to send.
 func (l *link) deliver(buf []byte) []byte {
 	s := l.s
+	if l.pending != nil {
+		return buf
+	}
 	before := len(buf)
 	done := false // there is nothing more for the credit that the client gave
 	for n := 0; n < quantum && len(buf) < writeSize; n++ {
@@ -53,11 +56,11 @@ func (l *link) deliver(buf []byte) []byte {
 			}
 			continue
 		}
-		if l.credit == 0 {
-			done = true
-			break
-		}
-		if s.peerWindow == 0 {
+		if l.credit == 0 || s.peerWindow == 0 {
+			done = l.credit == 0
+			if f, ok := l.feed.(interface{ sated() }); ok {
+				f.sated()
+			}
 			break
 		}
 		start := len(buf)
@@ -72,7 +75,7 @@ func (l *link) deliver(buf []byte) []byte {
 		binary.BigEndian.PutUint32(buf[start+headerDeliveryID:], s.nextDelivery)
 		if l.unsettled {
 			copy(buf[start+headerTag:], tag[:])
-			s.unsettled[s.nextDelivery] = &delivery{link: l, tag: tag}
+			s.unsettled[s.nextDelivery] = delivery{link: l, tag: tag}
 		} else {
 			binary.BigEndian.PutUint32(buf[start+headerTag:], s.nextDelivery)
 		}

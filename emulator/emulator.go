@@ -44,6 +44,8 @@ type Options struct {
 	// the connection is in the clear.
 	Address string
 	Hubs    []Hub
+	Queues  []Queue
+	Topics  []Topic
 	// KeyName and Key are the shared access key with all rights that ConnectionString holds. The defaults are
 	// RootManageSharedAccessKey and a random key.
 	KeyName, Key string
@@ -52,8 +54,9 @@ type Options struct {
 	// AllowAnyToken accepts every token, also JSON web tokens, with all rights and without an end.
 	AllowAnyToken bool
 	Limits        Limits
-	// Now is the clock for enqueued times, retention and the expiry of tokens; time.Now by default. It must be safe
-	// for concurrent use. Timeouts of connections and links go by the real clock whatever it is.
+	// Now is the clock for enqueued times, retention, locks, what is scheduled, and the expiry of messages and tokens;
+	// time.Now by default. It must be safe for concurrent use. Timeouts of connections and links go by the real clock
+	// whatever it is, and so does waiting for a session.
 	Now func() time.Time
 	// Logger gets a line for every connection, link and fault at debug level; none by default.
 	Logger *slog.Logger
@@ -74,6 +77,7 @@ type Emulator struct {
 	rights   map[string]Key
 	hubs     map[string]*hub   // by lower-cased name
 	entities map[string]entity // the hubs
+	queues   map[string]*queue // queues, topics, subscriptions and sub-queues by lower-cased path
 	started  time.Time
 	log      *slog.Logger
 	faults   faults
@@ -107,7 +111,8 @@ func Start(o Options) (*Emulator, error) {
 	}
 	e := &Emulator{
 		options: o, limits: o.Limits.withDefaults(), started: o.Now().Truncate(time.Millisecond), log: o.Logger,
-		keys: keyring{}, rights: map[string]Key{}, hubs: map[string]*hub{}, entities: map[string]entity{}, connections: map[*connection]struct{}{},
+		keys: keyring{}, rights: map[string]Key{}, hubs: map[string]*hub{}, entities: map[string]entity{}, queues: map[string]*queue{},
+		connections: map[*connection]struct{}{},
 	}
 	for _, k := range append([]Key{{Name: o.KeyName, Value: o.Key, Send: true, Listen: true}}, o.Keys...) {
 		if k.Name == "" || k.Value == "" {
@@ -128,6 +133,16 @@ func Start(o Options) (*Emulator, error) {
 			return nil, fmt.Errorf("start emulator: hub %q: the name is there twice; names differ by more than case", h.Name)
 		}
 		e.hubs[name], e.entities[name] = made, made
+	}
+	for _, q := range o.Queues {
+		if err := e.addQueue(q); err != nil {
+			return nil, fmt.Errorf("start emulator: queue %q: %w", q.Name, err)
+		}
+	}
+	for _, t := range o.Topics {
+		if err := e.addTopic(t); err != nil {
+			return nil, fmt.Errorf("start emulator: topic %q: %w", t.Name, err)
+		}
 	}
 	if err := e.listen(); err != nil {
 		return nil, fmt.Errorf("start emulator: %w", err)
@@ -191,6 +206,9 @@ func (e *Emulator) Close() error {
 	err := e.listener.Close()
 	e.DropConnections()
 	e.wg.Wait()
+	for _, q := range e.queues {
+		q.close()
+	}
 	if errors.Is(err, net.ErrClosed) {
 		return nil // closed before
 	}

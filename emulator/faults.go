@@ -3,6 +3,7 @@ package emulator
 import (
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 // faults are what the emulator is to do wrong.
 type faults struct {
 	tokens, sends, requests, attaches atomic.Int64 // how many more are refused
+	settlements, settlementLinks      atomic.Int64 // how many more are not answered, and have their links detached
 	delay                             atomic.Int64 // time.Duration
 }
 
@@ -35,7 +37,7 @@ const (
 )
 
 func (f *faults) throttleRequest(node string) *reply {
-	if node == managementNode && f.take(&f.requests) {
+	if strings.HasSuffix(node, managementNode) && f.take(&f.requests) {
 		return refuse(http.StatusServiceUnavailable, conditionServerBusy, textServerBusy)
 	}
 	return nil
@@ -47,6 +49,15 @@ func (e *Emulator) throttled(left *atomic.Int64, entity string) *wire.Error {
 		return nil
 	}
 	return &wire.Error{Condition: conditionServerBusy, Description: e.describe(entity, textServerBusy)}
+}
+
+// loseSettlement reports whether a settlement, which has taken effect, is not to be answered.
+func (e *Emulator) loseSettlement(l *link) bool {
+	if e.faults.take(&e.faults.settlementLinks) {
+		l.kick(&wire.Error{Condition: wire.ConditionDetachForced, Description: e.describe(l.address, "The link '%s' is force detached, as a test wants it.", l.name)})
+		return true
+	}
+	return e.faults.take(&e.faults.settlements)
 }
 
 // DropConnections closes the sockets of all connections without a word, and returns how many there were.
@@ -130,8 +141,16 @@ func (e *Emulator) ThrottleSends(n int) { e.faults.sends.Store(int64(n)) }
 // ThrottleRequests has the next n requests to $management answered with status 503.
 func (e *Emulator) ThrottleRequests(n int) { e.faults.requests.Store(int64(n)) }
 
-// ThrottleAttaches has the next n links to a hub refused with com.microsoft:server-busy.
+// ThrottleAttaches has the next n links to a hub, queue, topic or subscription refused with com.microsoft:server-busy.
 func (e *Emulator) ThrottleAttaches(n int) { e.faults.attaches.Store(int64(n)) }
+
+// LoseSettlementReplies has the next n settlements of deliveries take effect without an answer: the client never hears
+// of it, unless it asks for what it settled another way.
+func (e *Emulator) LoseSettlementReplies(n int) { e.faults.settlements.Store(int64(n)) }
+
+// DetachOnSettlements has the next n settlements of deliveries take effect, and instead of the answer the link detached
+// with amqp:link:detach-forced.
+func (e *Emulator) DetachOnSettlements(n int) { e.faults.settlementLinks.Store(int64(n)) }
 
 // Delay holds everything that is sent from now on back for d, as a long line does: the rate stays, the round trip
 // grows. Zero ends it.

@@ -20,6 +20,10 @@ type link struct {
 	// kicked is why the link is to be detached. Anyone may set it; the connection's writer acts on it.
 	kicked   atomic.Pointer[wire.Error]
 	detached bool // detach went out: the client's is awaited
+	// pending is the answer to an attach that has to wait, and decided is what it waits for. Anyone may set that; the
+	// connection's writer acts on it.
+	pending  *wire.Attach
+	decided  atomic.Pointer[decision]
 	released bool
 
 	feed   feed   // of a link that the client receives on
@@ -58,6 +62,14 @@ type node interface {
 type granted struct {
 	offered    []string
 	properties wire.Map
+	session    *sessionGrant // of a queue that the client receives the messages of
+	later      bool          // whether the link is attached is told by link.decide
+}
+
+// decision is whether a link whose attach had to wait is attached.
+type decision struct {
+	granted
+	refusal *wire.Error
 }
 
 // A feed is where the messages come from that a client receives. It is called with the connection's lock held, and
@@ -116,27 +128,43 @@ func (s *session) attach(a *wire.Attach) {
 	s.links[l.handle] = l
 	c.links++
 	c.linked = true
-	if refusal != nil {
-		if clientReceives {
+	if refusal == nil && clientReceives {
+		l.header = transferHeader(s.channel, l.handle, !l.unsettled)
+		c.outgoing = append(c.outgoing, l)
+	}
+	if granted.later {
+		l.pending = reply
+		return
+	}
+	l.answerAttach(reply, decision{granted, refusal})
+}
+
+// answerAttach tells the client whether the link is attached.
+func (l *link) answerAttach(reply *wire.Attach, d decision) {
+	s, c := l.s, l.s.c
+	if d.refusal != nil {
+		if reply.Role == wire.RoleSender {
 			reply.Source = nil
 		} else {
 			reply.Target = nil
 		}
-		c.e.log.Debug("link refused", "connection", c.id, "address", l.address, "error", refusal)
+		c.e.log.Debug("link refused", "connection", c.id, "address", l.address, "error", d.refusal)
 		c.answer(s.channel, reply)
-		c.answer(s.channel, l.close(refusal))
+		c.answer(s.channel, l.close(d.refusal))
 		return
 	}
-	reply.Offered, reply.Properties = granted.offered, granted.properties
+	reply.Offered, reply.Properties = d.offered, d.properties
+	if d.session != nil {
+		reply.Source = reply.Source.WithFilter(filterSession, d.session.id)
+		reply.Properties = d.session.properties()
+	}
 	if reply.ReceiverMode == nil {
 		reply.ReceiverMode = new(uint8(wire.ReceiverFirst))
 	}
-	if clientReceives {
+	if reply.Role == wire.RoleSender {
 		if reply.SenderMode == nil && !l.unsettled {
 			reply.SenderMode = new(uint8(wire.SenderSettled))
 		}
-		l.header = transferHeader(s.channel, l.handle, !l.unsettled)
-		c.outgoing = append(c.outgoing, l)
 		c.answer(s.channel, reply)
 	} else {
 		l.credit = intakeCredit
@@ -144,7 +172,23 @@ func (s *session) attach(a *wire.Attach) {
 		c.answer(s.channel, reply)
 		s.answerFlow(l)
 	}
-	c.e.log.Debug("link attached", "connection", c.id, "address", l.address, "receives", clientReceives)
+	c.e.log.Debug("link attached", "connection", c.id, "address", l.address, "receives", reply.Role == wire.RoleSender)
+}
+
+// decide has an attach answered that waits, soon, by the connection's writer. It may be called with any locks held.
+func (l *link) decide(d decision) {
+	if l.decided.CompareAndSwap(nil, &d) {
+		l.s.c.wake()
+	}
+}
+
+// answerPending answers an attach that waits and need not any more.
+func (l *link) answerPending() {
+	if d := l.decided.Load(); d != nil && l.pending != nil {
+		reply := l.pending
+		l.pending = nil
+		l.answerAttach(reply, *d)
+	}
 }
 
 // admit finds the node that the link is for and attaches the link to it.
@@ -192,15 +236,20 @@ func (l *link) kick(reason *wire.Error) {
 	}
 }
 
-// evict detaches a kicked link, behind what buf holds.
-func (l *link) evict(buf []byte) []byte {
+// evict detaches a kicked link.
+func (l *link) evict() {
 	detach := l.close(l.kicked.Load())
 	l.s.c.e.log.Debug("link detached", "connection", l.s.c.id, "address", l.address, "error", detach.Error)
-	return wire.AppendFrame(buf, l.s.channel, detach, nil)
+	l.s.c.answer(l.s.channel, detach)
 }
 
 // close lets go of the link and returns the detach that tells the client. The handle is free when the client answers.
 func (l *link) close(reason *wire.Error) *wire.Detach {
+	if reply := l.pending; reply != nil {
+		l.pending = nil
+		reply.Source = nil // it is not attached, and never was
+		l.s.c.answer(l.s.channel, reply)
+	}
 	l.release()
 	l.detached = true
 	return &wire.Detach{Handle: l.handle, Closed: true, Error: reason}

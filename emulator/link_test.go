@@ -73,7 +73,12 @@ func TestUnsettled(t *testing.T) {
 		t.Errorf("the answer to a rejection is %+v, want a bare rejection, settled", d)
 	}
 	p.send(&wire.Disposition{Role: wire.RoleReceiver, First: 2, Last: new(uint32(0x7ffffff0)), Settled: true, State: &wire.Accepted{}})
-	p.send(&wire.Disposition{Role: wire.RoleReceiver, First: 2, State: &wire.Accepted{}}) // settled already: no answer
+	p.send(&wire.Disposition{Role: wire.RoleReceiver, First: 2, State: &wire.Accepted{}}) // settled already
+	if rejected, ok := expect[*wire.Disposition](p).State.(*wire.Rejected); !ok {
+		t.Error("a delivery that is settled is settled again")
+	} else {
+		expectError(t, rejected.Error, wire.ConditionNotFound)
+	}
 	p.send(&wire.Detach{Handle: 0, Closed: true})
 	expect[*wire.Detach](p)
 	var got []string // all but the delivery 1, which nobody spoke of

@@ -12,6 +12,7 @@ import (
 // Left out: a request's time to live and its server-timeout, since every answer is immediate.
 type rpcNode struct {
 	name  string
+	most  uint64 // bytes of a request
 	serve func(*request) *reply
 }
 
@@ -31,14 +32,14 @@ type reply struct {
 
 const (
 	maxReplies = 1000     // replies that may wait for a client that gives no credit
-	maxRequest = 64 << 10 // bytes of a request
+	maxRequest = 64 << 10 // bytes of a request where nothing else is said
 )
 
 func (n *rpcNode) attach(l *link, a *wire.Attach) (granted, *wire.Error) {
 	if a.Role == wire.RoleReceiver {
 		l.feed = &replies{node: n.name}
 	} else {
-		l.intake, l.maxMessage = n, maxRequest
+		l.intake, l.maxMessage = n, n.most
 	}
 	return granted{}, nil
 }

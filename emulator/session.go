@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"persistor/emulator/internal/wire"
@@ -24,8 +25,8 @@ type session struct {
 	peerWindow     uint32 // transfers that the client takes before it tells of more
 	nextDelivery   uint32 // delivery-id of the next delivery to the client
 
-	unsettled map[uint32]*delivery // what the client has not settled yet, by delivery-id
-	ended     bool                 // end went out: the client's is awaited
+	unsettled map[uint32]delivery // what the client has not settled yet, by delivery-id
+	ended     bool                // end went out: the client's is awaited
 }
 
 // delivery is a message on its way to a client that is to say what became of it.
@@ -36,7 +37,7 @@ type delivery struct {
 
 func (c *connection) begin(channel uint16, b *wire.Begin) {
 	s := &session{
-		c: c, channel: channel, links: map[uint32]*link{}, unsettled: map[uint32]*delivery{},
+		c: c, channel: channel, links: map[uint32]*link{}, unsettled: map[uint32]delivery{},
 		nextIncoming: b.NextOutgoingID, incomingWindow: sessionWindow,
 		nextOutgoing: firstOutgoingID, peerWindow: b.IncomingWindow,
 	}
@@ -155,39 +156,82 @@ func (s *session) disposition(d *wire.Disposition) {
 	if d.Role != wire.RoleReceiver {
 		return // of messages that were settled when they were answered
 	}
+	if _, partly := d.State.(*wire.Received); partly && !d.Settled {
+		return
+	}
 	last := d.First
 	if d.Last != nil {
 		last = *d.Last
 	}
+	var told settlement
 	if last-d.First < uint32(len(s.unsettled)) {
 		for id := d.First; ; id++ {
-			s.settle(id, d)
+			s.settle(&told, id, d)
 			if id == last {
-				return
+				break
 			}
 		}
-	}
-	for id := range s.unsettled {
-		if id-d.First <= last-d.First { // serial numbers wrap around
-			s.settle(id, d)
+	} else {
+		var ids []uint32
+		for id := range s.unsettled {
+			if id-d.First <= last-d.First { // serial numbers wrap around
+				ids = append(ids, id-d.First)
+			}
+		}
+		slices.Sort(ids)
+		for _, offset := range ids {
+			s.settle(&told, d.First+offset, d)
 		}
 	}
+	if !told.known && !d.Settled {
+		told = settlement{known: true, first: d.First, last: last, outcome: &wire.Rejected{Error: &wire.Error{
+			Condition: wire.ConditionNotFound, Description: "there is no such delivery that is not settled"}}}
+	}
+	s.tell(&told)
+}
+
+// settlement is the answer to a disposition, or to a part of it: deliveries side by side that have the same outcome.
+type settlement struct {
+	known       bool // the client named a delivery that is there
+	first, last uint32
+	outcome     wire.State // nil for no answer
 }
 
 // settle takes the client's word on one delivery in. A client that settles has the last word. One that does not waits
 // for the answer: the outcome that it asked for, or why it could not be had.
-func (s *session) settle(id uint32, d *wire.Disposition) {
-	pending := s.unsettled[id]
-	if pending == nil {
+func (s *session) settle(told *settlement, id uint32, d *wire.Disposition) {
+	pending, ok := s.unsettled[id]
+	if !ok {
 		return
 	}
-	if _, partly := d.State.(*wire.Received); partly && !d.Settled {
-		return
-	}
+	told.known = true
 	delete(s.unsettled, id)
 	outcome := pending.link.feed.(settler).settle(pending.tag, d.State)
 	pending.link.used = time.Now()
-	if !d.Settled {
-		s.c.answer(s.channel, &wire.Disposition{Role: wire.RoleSender, First: id, Last: &id, Settled: true, State: outcome})
+	if d.Settled || s.c.e.loseSettlement(pending.link) {
+		return
+	}
+	if outcome == nil {
+		outcome = &wire.Released{}
+	}
+	if told.outcome != nil && told.last+1 == id && bare(told.outcome) && bare(outcome) {
+		told.last = id
+		return
+	}
+	s.tell(told)
+	told.first, told.last, told.outcome = id, id, outcome
+}
+
+// bare reports whether an outcome is the one that was asked for, and so the same for all deliveries of a disposition.
+func bare(outcome wire.State) bool {
+	rejected, ok := outcome.(*wire.Rejected)
+	return !ok || rejected.Error == nil
+}
+
+// tell answers a disposition or a part of it.
+func (s *session) tell(t *settlement) {
+	if t.outcome != nil {
+		s.c.answer(s.channel, &wire.Disposition{Role: wire.RoleSender, First: t.first, Last: &t.last, Settled: true, State: t.outcome})
+		t.outcome = nil
 	}
 }

@@ -25,10 +25,14 @@ func (c *connection) write() {
 	wrote := time.Now()
 	for {
 		c.mu.Lock()
+		serving := !c.closing && !c.finished
+		if serving {
+			c.tend()
+		}
 		buf = append(buf[:0], c.control...)
 		c.control = c.control[:0]
 		c.room.Signal()
-		if !c.closing && !c.finished {
+		if serving {
 			buf = c.deliver(buf)
 		}
 		finished := c.finished
@@ -70,22 +74,31 @@ func (c *connection) abandon() {
 	c.nc.Close()
 }
 
-// deliver appends deliveries of the links that have them, in turns, up to about writeSize bytes. It also detaches the
-// links that were kicked, and answers those that drain. The lock is held.
-func (c *connection) deliver(buf []byte) []byte {
+// tend detaches the links that were kicked, and answers those whose attach waited. The lock is held.
+func (c *connection) tend() {
 	for i := 0; i < len(c.outgoing); i++ {
-		if l := c.outgoing[i]; l.kicked.Load() != nil {
-			buf = l.evict(buf)
+		l := c.outgoing[i]
+		if l.kicked.Load() == nil {
+			l.answerPending()
+		} else {
+			l.evict()
+		}
+		if l.released {
 			i--
 		}
 	}
 	for _, s := range c.sessions {
 		for _, l := range s.links {
 			if l.intake != nil && !l.detached && l.kicked.Load() != nil {
-				buf = l.evict(buf)
+				l.evict()
 			}
 		}
 	}
+}
+
+// deliver appends deliveries of the links that have them, in turns, up to about writeSize bytes, and answers the links
+// that drain. The lock is held.
+func (c *connection) deliver(buf []byte) []byte {
 	for progress := true; progress && len(buf) < writeSize; {
 		progress = false
 		c.turn++

@@ -58,6 +58,15 @@ func (m Map) String(key string) string {
 	return ""
 }
 
+// Simple reports whether a value is of a type that may stand in application properties: no compound, none described.
+func Simple(v any) bool {
+	switch v.(type) {
+	case []any, Map, Array, Described:
+		return false
+	}
+	return true
+}
+
 // Any reads a value of any type into the Go types listed at [Symbol]. What it returns shares no memory with the buffer.
 func (r *Reader) Any() any {
 	if r.items++; r.items > maxItems {

@@ -71,6 +71,9 @@ func appendSize(dst []byte, short, long byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, long), uint32(n))
 }
 
+// AppendUUID appends a UUID.
+func AppendUUID(dst []byte, id UUID) []byte { return append(append(dst, codeUUID), id[:]...) }
+
 // AppendDescriptor appends the beginning of a described value: what it describes comes next.
 func AppendDescriptor(dst []byte, code byte) []byte {
 	return append(dst, codeDescribed, codeSmallUlong, code)
@@ -125,8 +128,14 @@ func AppendSymbols(dst []byte, ss []string) []byte {
 	})
 }
 
-// AppendAny appends a value of one of the Go types listed at [Symbol], except arrays of anything but strings. It
-// panics on any other type: what it is given is written in the program, never read from a peer.
+// appendArray appends an array of count values of eight or more fixed bytes that items appends without constructors.
+func appendArray(dst []byte, constructor byte, count int, items func([]byte) []byte) []byte {
+	return appendCompound(dst, codeArray32, count, func(dst []byte) []byte { return items(append(dst, constructor)) })
+}
+
+// AppendAny appends a value of one of the Go types listed at [Symbol], except [Array]; slices of strings, int64,
+// [Timestamp] and [UUID] become arrays. It panics on any other type: what it is given is written in the program, or
+// was read from a peer and found [Simple].
 func AppendAny(dst []byte, v any) []byte {
 	switch v := v.(type) {
 	case nil:
@@ -158,7 +167,7 @@ func AppendAny(dst []byte, v any) []byte {
 	case Timestamp:
 		return AppendTimestamp(dst, int64(v))
 	case UUID:
-		return append(append(dst, codeUUID), v[:]...)
+		return AppendUUID(dst, v)
 	case Decimal:
 		code := map[int]byte{4: codeDecimal32, 8: codeDecimal64, 16: codeDecimal128}[len(v)]
 		return append(append(dst, code), v...)
@@ -170,6 +179,27 @@ func AppendAny(dst []byte, v any) []byte {
 		return AppendSymbol(dst, string(v))
 	case []string:
 		return AppendStrings(dst, v)
+	case []int64:
+		return appendArray(dst, codeLong, len(v), func(dst []byte) []byte {
+			for _, n := range v {
+				dst = binary.BigEndian.AppendUint64(dst, uint64(n))
+			}
+			return dst
+		})
+	case []Timestamp:
+		return appendArray(dst, codeTimestamp, len(v), func(dst []byte) []byte {
+			for _, ms := range v {
+				dst = binary.BigEndian.AppendUint64(dst, uint64(ms))
+			}
+			return dst
+		})
+	case []UUID:
+		return appendArray(dst, codeUUID, len(v), func(dst []byte) []byte {
+			for _, id := range v {
+				dst = append(dst, id[:]...)
+			}
+			return dst
+		})
 	case []any:
 		return AppendList(dst, len(v), func(dst []byte) []byte {
 			for _, item := range v {

@@ -96,6 +96,49 @@ func ParseProperties(value []byte) (Properties, error) {
 	return p, r.err
 }
 
+// The fields of a properties section, part 3.2.4 of the standard.
+const (
+	PropertyMessageID = iota
+	PropertyUserID
+	PropertyTo
+	PropertySubject
+	PropertyReplyTo
+	PropertyCorrelationID
+	PropertyContentType
+	PropertyContentEncoding
+	PropertyAbsoluteExpiryTime
+	PropertyCreationTime
+	PropertyGroupID
+	PropertyGroupSequence
+	PropertyReplyToGroupID
+	propertyFields
+)
+
+// PropertyFields are the fields of a properties section, each encoded, nil for null.
+type PropertyFields [propertyFields][]byte
+
+// ParsePropertyFields splits the value of a properties section into its fields, which are parts of it.
+func ParsePropertyFields(value []byte) (PropertyFields, error) {
+	var fields PropertyFields
+	r := NewReader(value)
+	list := r.List()
+	for i := range fields {
+		fields[i] = list.Raw()
+	}
+	r.adopt(list)
+	return fields, r.err
+}
+
+// AppendPropertyFields appends a properties section.
+func AppendPropertyFields(dst []byte, fields *PropertyFields) []byte {
+	return AppendList(AppendSection(dst, SectionProperties), len(fields), func(dst []byte) []byte {
+		for _, raw := range fields {
+			dst = AppendRaw(dst, raw)
+		}
+		return dst
+	})
+}
+
 // AppendReplyProperties appends a properties section that has only a correlation-id, given encoded.
 func AppendReplyProperties(dst, correlationID []byte) []byte {
 	return AppendList(AppendSection(dst, SectionProperties), 13, func(dst []byte) []byte {

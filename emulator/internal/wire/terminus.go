@@ -37,6 +37,32 @@ func (t *Terminus) Filter(name string) (any, bool) {
 	return nil, false
 }
 
+// WithFilter returns a copy of a source in which the value of a filter is another. The filter keeps its descriptor if it
+// has one, and a plain value stays plain; without the filter the copy is the same.
+func (t *Terminus) WithFilter(name string, value any) *Terminus {
+	granted := *t
+	if t.raw[fieldFilter] == nil {
+		return &granted
+	}
+	pairs := NewReader(t.raw[fieldFilter]).Map()
+	granted.raw[fieldFilter] = AppendMap(nil, pairs.fields/2, func(dst []byte) []byte {
+		for pairs.More() {
+			key, old := pairs.Raw(), pairs.Raw()
+			dst = AppendRaw(dst, key)
+			if NewReader(AppendRaw(nil, key)).Any() != Symbol(name) {
+				dst = AppendRaw(dst, old)
+				continue
+			}
+			if old != nil && old[0] == codeDescribed {
+				dst = AppendRaw(append(dst, codeDescribed), NewReader(old[1:]).Raw())
+			}
+			dst = AppendAny(dst, value)
+		}
+		return dst
+	})
+	return &granted
+}
+
 func (r *Reader) terminus() *Terminus {
 	code, _, value, ok := r.Described()
 	if !ok {
