@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -151,6 +152,80 @@ func (e *Emulator) LoseSettlementReplies(n int) { e.faults.settlements.Store(int
 // DetachOnSettlements has the next n settlements of deliveries take effect, and instead of the answer the link detached
 // with amqp:link:detach-forced.
 func (e *Emulator) DetachOnSettlements(n int) { e.faults.settlementLinks.Store(int64(n)) }
+
+// ExpireLocks ends the locks of all messages of a queue now, as if their time were over, and of all sessions of one with
+// sessions. It returns how many messages were locked.
+func (e *Emulator) ExpireLocks(path string) (int, error) {
+	q, err := e.queue(path)
+	if err != nil {
+		return 0, fmt.Errorf("expire locks: %w", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	q.sweep(now)
+	n := 0
+	for range q.locks.all() {
+		n++
+	}
+	for range n {
+		q.abandon(q.locks.first, now)
+	}
+	for e := q.held.Front(); e != nil; e = q.held.Front() {
+		g := e.Value.(*messageSession)
+		for range g.locks.all() {
+			n++
+		}
+		q.loseSession(g, now)
+	}
+	q.arm(now)
+	return n, nil
+}
+
+// ExpireSessionLock ends the lock of a session now, as if its time were over. It is false if no receiver has it.
+func (e *Emulator) ExpireSessionLock(path, session string) (bool, error) {
+	q, err := e.queue(path)
+	if err != nil {
+		return false, fmt.Errorf("expire session lock: %w", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	q.sweep(now)
+	g := q.sessions[session]
+	if g == nil || g.holder == nil {
+		return false, nil
+	}
+	q.loseSession(g, now)
+	q.arm(now)
+	return true, nil
+}
+
+// SetDisabled disables a queue, a topic or a subscription, with its sub-queues and subscriptions, or enables it again.
+// The links to it are detached with com.microsoft:entity-disabled, and new ones, sends and requests are refused.
+func (e *Emulator) SetDisabled(path string, disabled bool) error {
+	of, err := e.queue(path)
+	if err != nil {
+		return fmt.Errorf("disable queue: %w", err)
+	}
+	for _, q := range e.queues {
+		if q == of || strings.HasPrefix(q.path, of.path+"/$") || of.topic != nil && strings.HasPrefix(q.path, of.path+subscriptionPath) {
+			q.setDisabled(disabled)
+		}
+	}
+	return nil
+}
+
+func (q *queue) setDisabled(disabled bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.disabled = disabled
+	if disabled {
+		for l := range q.links {
+			l.kick(q.isDisabled())
+		}
+	}
+}
 
 // Delay holds everything that is sent from now on back for d, as a long line does: the rate stays, the round trip
 // grows. Zero ends it.

@@ -235,6 +235,14 @@ func (l *lockList) remove(m *message) {
 	m.earlier, m.later = nil, nil
 }
 
+// all yields the locked messages. The list must not change meanwhile.
+func (l *lockList) all() iter.Seq[*message] {
+	return func(yield func(*message) bool) {
+		for m := l.first; m != nil && yield(m); m = m.later {
+		}
+	}
+}
+
 // next is when the first lock ends.
 func (l *lockList) next() int64 {
 	if l.first == nil {

@@ -310,7 +310,7 @@ func (m *management) listSessions() (wire.Map, error) {
 // active is how many messages of the session can be received or are locked.
 func (g *messageSession) active() int64 {
 	n := g.lane.ready
-	for m := g.locks.first; m != nil; m = m.later {
+	for m := range g.locks.all() {
 		if m.state == MessageActive {
 			n++
 		}
