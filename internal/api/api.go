@@ -28,7 +28,8 @@ import (
 )
 
 const (
-	// maxBody caps a request's body, in bytes: a unit of 1,024 partitions is a hundredth of it.
+	// maxBody caps a request's body, in bytes: a unit of 1,024 partitions is a hundredth of it, one that
+	// names as many sessions as it may a quarter.
 	maxBody = 1 << 20
 	// bodyTimeout and answerTimeout bound how long a caller may take to send a body and to take the
 	// answer. Between the two the call runs for as long as its budget says.

@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"persistor/internal/fanout"
 	"persistor/internal/work"
 )
@@ -25,13 +27,20 @@ import (
 type fake struct {
 	drain func(context.Context, work.Unit) work.Report
 	plan  func(context.Context, fanout.Request) (work.Unit, error)
+	// progress may be nil.
+	progress func() []Progress
 }
 
 func (f fake) Drain(ctx context.Context, u work.Unit) work.Report { return f.drain(ctx, u) }
 func (f fake) Plan(ctx context.Context, r fanout.Request) (work.Unit, error) {
 	return f.plan(ctx, r)
 }
-func (f fake) Progress() []Progress { return nil }
+func (f fake) Progress() []Progress {
+	if f.progress == nil {
+		return nil
+	}
+	return f.progress()
+}
 
 func report(u work.Unit, ended work.Ended) work.Report {
 	r := work.Report{Run: u.Run, Unit: u.Unit, Status: fanout.OK, Sources: []work.Source{}}
@@ -134,6 +143,64 @@ func TestPullPassesOnWhatWasAsked(t *testing.T) {
 	send(t, "GET", url+"/api/pull?N=4&batch_store_size=10", "")
 	if drained.Run != "self" || drained.Tasks != 4 || drained.Batch.Count != 10 {
 		t.Errorf("drained %+v", drained)
+	}
+}
+
+// TestQueuePull holds a worker of Service Bus to draining what its units say, or with N receivers.
+func TestQueuePull(t *testing.T) {
+	var drained work.Unit
+	d := fake{
+		drain: func(_ context.Context, u work.Unit) work.Report {
+			drained = u
+			var rows []work.Source
+			for i := range max(1, u.Tasks) {
+				rows = append(rows, work.Source{Receiver: &i, Ended: work.Drained, Checkpoint: -1, Backlog: -1})
+			}
+			return work.NewReport(u, rows, time.Second)
+		},
+		plan: func(_ context.Context, r fanout.Request) (work.Unit, error) {
+			return work.Unit{Run: "self", Tasks: r.PerFunc, Batch: r.Batch}, nil
+		},
+		progress: func() []Progress {
+			return []Progress{{Run: "r-1", Receiver: new(0), Last: -1}, {Run: "r-1", Partition: "7", Last: 9}}
+		},
+	}
+	queue := serverOf(t, NewWorker(WorkerOptions{ServiceBus: true}, d))
+	sessions := serverOf(t, NewWorker(WorkerOptions{ServiceBus: true, Sessions: true}, d))
+	hub := serverOf(t, NewWorker(WorkerOptions{Sessions: true}, d)) // which has none, whatever the setting says
+	const unit, named = `{"run":"r-1","unit":3,"tasks":2}`, `{"run":"r-1","sessions":["b","a"],"only_sessions":true}`
+	for _, c := range []struct {
+		url, query, body string
+		status           int
+		says             string
+		want             work.Unit // that is drained; none where the status is not 200
+	}{
+		{queue, "", unit, 200, `"receiver":1`, work.Unit{Run: "r-1", Unit: 3, Tasks: 2}},
+		{sessions, "", unit, 200, `"receiver":1`, work.Unit{Run: "r-1", Unit: 3, Tasks: 2}},
+		{sessions, "", named, 200, `"receiver":0`, work.Unit{Run: "r-1", Sessions: []string{"b", "a"}, OnlySessions: true}},
+		{queue, "", "", 200, `"run":"self"`, work.Unit{Run: "self", Tasks: 1}},
+		{queue, "?N=4&batch_store_size=10", "", 200, `"receiver":3`, work.Unit{Run: "self", Tasks: 4, Batch: work.Batch{Count: 10}}},
+		{sessions, "?N=2", "", 200, `"receiver":1`, work.Unit{Run: "self", Tasks: 2}},
+		{queue, "", named, 400, "SERVICE_BUS_SESSIONS", work.Unit{}},
+		{queue, "", unitJSON, 400, "partitions was given", work.Unit{}},
+		{sessions, "", unitJSON, 400, "partitions was given", work.Unit{}},
+		{hub, "", unit, 400, "partitions is empty", work.Unit{}},
+		{hub, "", named, 400, "sessions was given", work.Unit{}},
+		{queue, "?N=257", "", 400, "1 to 256", work.Unit{}},
+	} {
+		drained = work.Unit{}
+		resp, text := send(t, "POST", c.url+"/api/pull"+c.query, c.body)
+		if resp.StatusCode != c.status || !strings.Contains(text, c.says) {
+			t.Errorf("%s %s: %d %s, want %d with %q", c.query, c.body, resp.StatusCode, text, c.status, c.says)
+		}
+		if diff := cmp.Diff(c.want, drained); diff != "" {
+			t.Errorf("%s %s: drained %s", c.query, c.body, diff)
+		}
+	}
+	_, text := send(t, "GET", queue+"/api/status", "")
+	const want = `[{"run":"r-1","unit":0,"receiver":0,"received":0,"stored":0,"last":-1},{"run":"r-1","unit":0,"partition":"7","received":0,"stored":0,"last":9}]`
+	if !strings.Contains(text, want) {
+		t.Errorf("status %s, want %s", text, want)
 	}
 }
 
@@ -263,11 +330,11 @@ func TestInvoke(t *testing.T) {
 		asked = r
 		return fanout.Report{Run: "r-9", Status: status, Units: []fanout.UnitRow{}}, fails
 	}))) + "/api/invoke"
-	resp, text := send(t, "POST", url+"?N=4&N_per_func=2", `{"batch_store_size":50,"partitions":["1"],"from":{"position":"latest"},"batch":{"bytes":1000},"budget_seconds":30}`)
+	resp, text := send(t, "POST", url+"?N=4&N_per_func=2", `{"batch_store_size":50,"partitions":["1"],"sessions":["s 1",""],"from":{"position":"latest"},"batch":{"bytes":1000},"budget_seconds":30}`)
 	if resp.StatusCode != 200 || !strings.Contains(text, `"run":"r-9"`) || resp.Header.Get("X-Persistor-Run") != "r-9" {
 		t.Errorf("%d %s", resp.StatusCode, text)
 	}
-	if asked.N != 4 || asked.PerFunc != 2 || asked.Batch != (work.Batch{Count: 50, Bytes: 1000}) || asked.Partitions[0] != "1" || asked.From.Position != "latest" || asked.Budget != 30*time.Second {
+	if asked.N != 4 || asked.PerFunc != 2 || asked.Batch != (work.Batch{Count: 50, Bytes: 1000}) || asked.Partitions[0] != "1" || len(asked.Sessions) != 2 || asked.Sessions[0] != "s 1" || asked.From.Position != "latest" || asked.Budget != 30*time.Second {
 		t.Errorf("asked %+v", asked)
 	}
 	status = fanout.Failed

@@ -31,7 +31,7 @@ type InvokerOptions struct {
 //
 //	GET, POST /api/invoke  start a run, and answer with its report when it is over: N units, N_per_func
 //	                       pull loops in each, batch_store_size messages a blob; the same and more in a
-//	                       JSON body: partitions, from, batch, budget_seconds
+//	                       JSON body: partitions, sessions, from, batch, budget_seconds
 //	GET       /            200, for the Functions host
 func NewInvoker(o InvokerOptions, r Runner) http.Handler {
 	invoker := &invoker{runner: r, maxBudget: o.MaxBudget}

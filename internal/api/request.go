@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"persistor/internal/fanout"
 	"persistor/internal/work"
@@ -26,6 +27,7 @@ const (
 	maxUnitNumber = fanout.MaxUnits // units count from 0
 	maxPartitions = fanout.MaxUnits // of one hub
 	maxPartition  = 32              // bytes of an id; Event Hubs numbers partitions from 0
+	maxSessions   = 10_000          // that a caller names; a unit names fewer
 )
 
 // The query parameters of the original, which users' schedules and scripts have in them.
@@ -49,6 +51,7 @@ type invocation struct {
 	PerFunc        *int       `json:"N_per_func"`
 	BatchStoreSize *int       `json:"batch_store_size"`
 	Partitions     []string   `json:"partitions"`
+	Sessions       []string   `json:"sessions"`
 	From           *work.From `json:"from"`
 	Batch          work.Batch `json:"batch"`
 	BudgetSeconds  *float64   `json:"budget_seconds"`
@@ -68,8 +71,9 @@ func parseInvocation(query url.Values, body []byte, budget time.Duration) (fanou
 	n, err1 := number(query, paramN, in.N, fanout.MaxUnits)
 	perFunc, err2 := number(query, paramPerFunc, in.PerFunc, fanout.MaxTasks)
 	size, err3 := number(query, paramBatchSize, in.BatchStoreSize, maxBatchCount)
-	req := fanout.Request{N: n, PerFunc: perFunc, Partitions: in.Partitions, From: in.From, Batch: in.Batch}
-	err := errors.Join(err1, err2, err3, checkPartitions(in.Partitions), checkFrom(in.From), checkBatch(in.Batch))
+	req := fanout.Request{N: n, PerFunc: perFunc, Partitions: in.Partitions, Sessions: in.Sessions, From: in.From, Batch: in.Batch}
+	err := errors.Join(err1, err2, err3, checkPartitions(in.Partitions), checkSessions(in.Sessions, maxSessions, maxBody),
+		checkFrom(in.From), checkBatch(in.Batch))
 	switch {
 	case size != 0 && in.Batch.Count != 0 && size != in.Batch.Count:
 		err = errors.Join(err, fmt.Errorf("%s is %d and batch.count is %d: give one, or both the same", paramBatchSize, size, in.Batch.Count))
@@ -95,8 +99,8 @@ func parsePull(query url.Values) (fanout.Request, error) {
 	return fanout.Request{N: 1, PerFunc: max(1, tasks), Batch: work.Batch{Count: size}}, oneLine(errors.Join(err1, err2))
 }
 
-// parseUnit reads a work unit. It has all there is to say: numbers in the query are an error.
-func parseUnit(query url.Values, body []byte) (work.Unit, error) {
+// parseUnit reads a work unit of a kind. It has all there is to say: numbers in the query are an error.
+func parseUnit(query url.Values, body []byte, kind work.Kind) (work.Unit, error) {
 	var u work.Unit
 	if err := decode(body, &u); err != nil {
 		return u, err
@@ -111,9 +115,6 @@ func parseUnit(query url.Values, body []byte) (work.Unit, error) {
 	if u.Unit < 0 || u.Unit >= maxUnitNumber {
 		errs = append(errs, fmt.Errorf("unit is %d: want 0 to %d", u.Unit, maxUnitNumber-1))
 	}
-	if len(u.Partitions) == 0 {
-		errs = append(errs, errors.New("partitions is empty: want at least one"))
-	}
 	if u.Tasks < 0 || u.Tasks > fanout.MaxTasks {
 		errs = append(errs, fmt.Errorf("tasks is %d: want 0 to %d", u.Tasks, fanout.MaxTasks))
 	}
@@ -123,8 +124,39 @@ func parseUnit(query url.Values, body []byte) (work.Unit, error) {
 	if s := u.BudgetSeconds; s < 0 || s > maxBudget.Seconds() {
 		errs = append(errs, fmt.Errorf("budget_seconds is %v: want 0 to %v", s, maxBudget.Seconds()))
 	}
-	errs = append(errs, checkPartitions(u.Partitions), checkFrom(u.From), checkBatch(u.Batch))
+	errs = append(errs, checkKind(u, kind), checkPartitions(u.Partitions), checkSessions(u.Sessions, fanout.MaxSessions, fanout.MaxSessionBytes),
+		checkFrom(u.From), checkBatch(u.Batch))
 	return u, oneLine(errors.Join(errs...))
+}
+
+// checkKind refuses what a unit of the kind can't have. An invoker that sends it drains something else
+// than its workers.
+func checkKind(u work.Unit, kind work.Kind) error {
+	const (
+		hub      = "this worker drains an Event Hub (its SERVICE_TYPE is EVENT_HUB_PULL)"
+		bus      = "this worker drains Service Bus (its SERVICE_TYPE is SERVICE_BUS_PULL): want none"
+		sessions = "this worker drains without sessions (its SERVICE_BUS_SESSIONS is FALSE, or it drains a dead-letter queue): want none"
+	)
+	named := len(u.Sessions) > 0 || u.OnlySessions
+	switch {
+	case kind == work.Partitions && named:
+		return fmt.Errorf("sessions was given: %s: want none", hub)
+	case kind == work.Partitions && len(u.Partitions) == 0:
+		return fmt.Errorf("partitions is empty: %s: want at least one", hub)
+	case kind == work.Partitions:
+		return nil
+	case len(u.Partitions) > 0:
+		return fmt.Errorf("partitions was given: %s", bus)
+	case u.From != nil:
+		return fmt.Errorf("from was given: %s", bus)
+	case u.OwnerLevel != 0:
+		return fmt.Errorf("owner_level was given: %s", bus)
+	case kind == work.Receivers && named:
+		return fmt.Errorf("sessions was given: %s", sessions)
+	case u.OnlySessions && len(u.Sessions) == 0:
+		return errors.New("only_sessions was given, and sessions is empty: want at least one")
+	}
+	return nil
 }
 
 // decode reads one JSON value into v. An empty body leaves v as it is. A field that v doesn't have is
@@ -194,6 +226,29 @@ func checkPartitions(ids []string) error {
 			return fmt.Errorf("partitions has %q twice", id)
 		}
 		seen[id] = true
+	}
+	return nil
+}
+
+// checkSessions takes any text for an id, also none.
+func checkSessions(ids []string, most, mostBytes int) error {
+	if len(ids) > most {
+		return fmt.Errorf("sessions has %d: want at most %d", len(ids), most)
+	}
+	seen := make(map[string]bool, len(ids))
+	bytes := 0
+	for _, id := range ids {
+		if n := utf8.RuneCountInString(id); n > fanout.MaxSessionID {
+			return fmt.Errorf("sessions has %s, of %d characters: want ids of at most %d", quote(id), n, fanout.MaxSessionID)
+		}
+		if seen[id] {
+			return fmt.Errorf("sessions has %s twice", quote(id))
+		}
+		seen[id] = true
+		bytes += len(id)
+	}
+	if bytes > mostBytes {
+		return fmt.Errorf("sessions has ids of %d bytes in all: want at most %d", bytes, mostBytes)
 	}
 	return nil
 }

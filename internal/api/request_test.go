@@ -1,10 +1,18 @@
 package api
 
 import (
+	"encoding/json"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"persistor/internal/fanout"
+	"persistor/internal/work"
 )
 
 const most = 100 * time.Second
@@ -47,6 +55,16 @@ func TestParseInvocation(t *testing.T) {
 		{"", `{"partitions":["0","0"]}`, "twice"},
 		{"", `{"partitions":["../x"]}`, `"../x"`},
 		{"", `{"partitions":[""]}`, `partitions has ""`},
+		{"", `{"sessions":["a","","a b/\u0000é"]}`, ""},
+		{"", `{"sessions":["` + strings.Repeat("é", 128) + `"]}`, ""},
+		{"", `{"sessions":["` + strings.Repeat("é", 129) + `"]}`, "of 129 characters: want ids of at most 128"},
+		{"", `{"sessions":["a","b","a"]}`, `sessions has "a" twice`},
+		{"", `{"sessions":["",""]}`, `sessions has "" twice`},
+		{"", `{"sessions":["` + strings.Repeat("\\u0000", 120) + `","` + strings.Repeat("\\u0000", 120) + `"]}`, "twice"},
+		{"", `{"sessions":` + list(maxSessions, "") + `}`, ""},
+		{"", `{"sessions":` + list(maxSessions+1, "") + `}`, "sessions has 10001: want at most 10000"},
+		{"", `{"sessions":[1]}`, "cannot unmarshal"},
+		{"", `{"sessions":"a"}`, "cannot unmarshal"},
 		{"", `{"from":{"position":"middle"}}`, `"middle"`},
 		{"", `{"from":{"position":"time"}}`, "from.time is missing"},
 		{"", `{"from":{"position":"latest","time":"2026-11-24T04:05:09Z"}}`, "from.time goes with"},
@@ -71,12 +89,16 @@ func TestParseInvocation(t *testing.T) {
 }
 
 func TestParseUnit(t *testing.T) {
-	for _, c := range []struct{ body, says string }{
+	testParseUnit(t, work.Partitions, []unitCase{
 		{unitJSON, ""},
 		{`{"run":"r","partitions":["0"]}`, ""},
 		{`{}`, "run is"},
 		{`{"run":"a b","partitions":["0"]}`, `run is "a b"`},
-		{`{"run":"r"}`, "partitions is empty"},
+		{`{"run":"r"}`, "partitions is empty: this worker drains an Event Hub"},
+		{`{"run":"r","tasks":2}`, "partitions is empty: this worker drains an Event Hub"},
+		{`{"run":"r","sessions":["a"]}`, "sessions was given: this worker drains an Event Hub"},
+		{`{"run":"r","partitions":["0"],"sessions":["a"]}`, "sessions was given"},
+		{`{"run":"r","partitions":["0"],"only_sessions":true}`, "sessions was given"},
 		{`{"run":"r","partitions":["0"],"unit":-1}`, "unit is -1"},
 		{`{"run":"r","partitions":["0"],"unit":1024}`, "0 to 1023"},
 		{`{"run":"r","partitions":["0"],"tasks":257}`, "tasks is 257"},
@@ -85,12 +107,83 @@ func TestParseUnit(t *testing.T) {
 		{`{"run":"r","partitions":["0"],"container":"x"}`, `unknown field "container"`},
 		{`{"run":"r","partitions":["` + strings.Repeat("1", 33) + `"]}`, "1 to 32"},
 		{`{"run":"r","partitions":["a/b"]}`, `"a/b"`},
-	} {
-		_, err := parseUnit(nil, []byte(c.body))
-		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
-			t.Errorf("%s: error %v, want %q", c.body, err, c.says)
+	})
+}
+
+func TestParseQueueUnit(t *testing.T) {
+	both := []unitCase{
+		{`{"run":"r"}`, ""},
+		{`{"run":"r","unit":1023,"tasks":256,"budget_seconds":1.5,"batch":{"count":5}}`, ""},
+		{`{"run":"r","owner_level":0,"partitions":[],"sessions":[]}`, ""},
+		{`{"run":"r","partitions":["0"]}`, "partitions was given: this worker drains Service Bus (its SERVICE_TYPE is SERVICE_BUS_PULL)"},
+		{unitJSON, "partitions was given: this worker drains Service Bus"},
+		{`{"run":"r","from":{"position":"latest"}}`, "from was given: this worker drains Service Bus"},
+		{`{"run":"r","owner_level":7}`, "owner_level was given: this worker drains Service Bus"},
+		{`{"unit":2000}`, "run is"},
+		{`{"run":"r","tasks":257}`, "tasks is 257"},
+		{`{"run":"r","queue":"x"}`, `unknown field "queue"`},
+		{`{"run":"r","only_sessions":true}`, "sessions"},
+	}
+	testParseUnit(t, work.Receivers, append(both, []unitCase{
+		{`{"run":"r","sessions":["a"]}`, "sessions was given: this worker drains without sessions (its SERVICE_BUS_SESSIONS is FALSE"},
+		{`{"run":"r","only_sessions":true}`, "SERVICE_BUS_SESSIONS"},
+	}...))
+	testParseUnit(t, work.Sessions, append(both, []unitCase{
+		{`{"run":"r","sessions":["a","","\u0000é"]}`, ""},
+		{`{"run":"r","sessions":["a"],"only_sessions":true,"tasks":4}`, ""},
+		{`{"run":"r","sessions":["a","a"]}`, "twice"},
+		{`{"run":"r","sessions":["` + strings.Repeat("é", 129) + `"]}`, "of 129 characters"},
+		{`{"run":"r","sessions":` + list(fanout.MaxSessions, strings.Repeat("x", 124)) + `}`, ""},
+		{`{"run":"r","sessions":` + list(fanout.MaxSessions+1, "") + `}`, "sessions has 2001: want at most 2000"},
+		{`{"run":"r","sessions":` + list(1500, strings.Repeat("é", 120)) + `}`, "in all: want at most 262144"},
+		{`{"run":"r","only_sessions":true}`, "only_sessions was given, and sessions is empty"},
+	}...))
+}
+
+// Every unit that a plan of sessions may hold is one that a worker takes.
+func TestPlannedSessionsAreTaken(t *testing.T) {
+	var ids []string
+	for i := range 20_000 {
+		ids = append(ids, strconv.Itoa(i)+strings.Repeat([]string{"x", "<", "\x00", "é"}[i%4], i%120))
+	}
+	for _, n := range []int{1, 7, 16} {
+		plan, err := fanout.NewSessionPlan(fanout.NewRun(time.Now()), ids, true, fanout.Request{N: n, PerFunc: 2, Batch: work.Batch{Count: 5}})
+		if err != nil || len(plan.Units) != n {
+			t.Fatalf("%d units, error %v", len(plan.Units), err)
+		}
+		for _, u := range plan.Units {
+			body, err := json.Marshal(u)
+			if err != nil || len(body) > maxBody/2 {
+				t.Errorf("a unit of %d bytes, error %v", len(body), err)
+			}
+			got, err := parseUnit(nil, body, work.Sessions)
+			if diff := cmp.Diff(u, got); err != nil || diff != "" {
+				t.Errorf("error %v: %s", err, diff)
+			}
 		}
 	}
+}
+
+type unitCase struct{ body, says string }
+
+func testParseUnit(t *testing.T, kind work.Kind, cases []unitCase) {
+	t.Helper()
+	for _, c := range cases {
+		_, err := parseUnit(nil, []byte(c.body), kind)
+		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%.100s: error %v, want %q", c.body, err, c.says)
+		}
+	}
+}
+
+// list is a list of so many session ids, in JSON.
+func list(n int, end string) string {
+	var ids []string
+	for i := range n {
+		ids = append(ids, strconv.Itoa(i)+end)
+	}
+	b, _ := json.Marshal(ids)
+	return string(b)
 }
 
 // FuzzRequests: whatever comes in, the answer is an error of one bounded line, or something in range.
@@ -98,6 +191,8 @@ func FuzzRequests(f *testing.F) {
 	f.Add("N=4&batch_store_size=7", `{"N":4,"from":{"position":"time","time":"2026-11-24T04:05:09Z"}}`)
 	f.Add("", unitJSON)
 	f.Add("N=0", `{"partitions":["0","0"],"batch":{"count":-1}}`)
+	f.Add("", `{"run":"r-1","sessions":["a","","b\u0000é"],"only_sessions":true,"tasks":2}`)
+	f.Add("N=2", `{"sessions":["a"]}`)
 	f.Fuzz(func(t *testing.T, rawQuery, body string) {
 		query, _ := url.ParseQuery(rawQuery)
 		check := func(err error) {
@@ -108,13 +203,26 @@ func FuzzRequests(f *testing.F) {
 		req, err := parseInvocation(query, []byte(body), most)
 		check(err)
 		if err == nil && (req.N < 0 || req.N > 1024 || req.PerFunc < 0 || req.PerFunc > 256 || req.Batch.Count < 0 ||
-			req.Batch.Count > maxBatchCount || req.Budget < 0 || req.Budget > most) {
+			req.Batch.Count > maxBatchCount || req.Budget < 0 || req.Budget > most || len(req.Sessions) > maxSessions) {
 			t.Errorf("request %+v", req)
 		}
-		unit, err := parseUnit(query, []byte(body))
-		check(err)
-		if err == nil && (len(unit.Partitions) == 0 || unit.Tasks < 0 || unit.BudgetSeconds < 0 || unit.Batch.Bytes < 0) {
-			t.Errorf("unit %+v", unit)
+		for _, kind := range []work.Kind{work.Partitions, work.Receivers, work.Sessions} {
+			unit, err := parseUnit(query, []byte(body), kind)
+			check(err)
+			if err != nil {
+				continue
+			}
+			hub, named := kind == work.Partitions, len(unit.Sessions) > 0 || unit.OnlySessions
+			if hub == (len(unit.Partitions) == 0) || unit.Tasks < 0 || unit.BudgetSeconds < 0 || unit.Batch.Bytes < 0 ||
+				named && kind != work.Sessions || !hub && (unit.From != nil || unit.OwnerLevel != 0) ||
+				len(unit.Sessions) > fanout.MaxSessions || unit.OnlySessions && len(unit.Sessions) == 0 {
+				t.Errorf("unit %+v of kind %d", unit, kind)
+			}
+			for _, id := range unit.Sessions {
+				if !utf8.ValidString(id) || utf8.RuneCountInString(id) > fanout.MaxSessionID {
+					t.Errorf("session %q", id)
+				}
+			}
 		}
 		_, err = parsePull(query)
 		check(err)

@@ -15,11 +15,11 @@ import (
 // Drainer does a worker's work. Its methods may be called concurrently.
 type Drainer interface {
 	// Drain runs a unit, within its budget or else the worker's own, and reports every partition of it,
-	// also one whose turn did not come. When ctx ends it stops receiving, stores and settles what it
+	// also one whose turn did not come; of Service Bus, every one of its receivers. When ctx ends it stops receiving, stores and settles what it
 	// holds, and returns.
 	Drain(ctx context.Context, unit work.Unit) work.Report
-	// Plan makes one unit out of everything that has a backlog, with req.PerFunc tasks; a unit without
-	// partitions when there is nothing to do. It returns soon after ctx is done.
+	// Plan makes one unit out of everything that has a backlog, with req.PerFunc tasks; of an Event Hub, a
+	// unit without partitions when there is nothing to do. It returns soon after ctx is done.
 	Plan(ctx context.Context, req fanout.Request) (work.Unit, error)
 	// Progress says how far the units that Drain is running are, at once.
 	Progress() []Progress
@@ -27,13 +27,17 @@ type Drainer interface {
 
 // Progress is how far one pull loop is.
 type Progress struct {
-	Run       string `json:"run"`
-	Unit      int    `json:"unit"`
-	Partition string `json:"partition"`
+	Run  string `json:"run"`
+	Unit int    `json:"unit"`
+	// Partition is what the loop drains of an Event Hub; Receiver is its number within the unit, of Service
+	// Bus.
+	Partition string `json:"partition,omitempty"`
+	Receiver  *int   `json:"receiver,omitempty"`
 	// Received and Stored count the messages since the loop began.
 	Received int64 `json:"received"`
 	Stored   int64 `json:"stored"`
-	// Last is the sequence number at which the loop will be done; -1 while it isn't known.
+	// Last is the sequence number at which the loop will be done; -1 while it isn't known, as ever on
+	// Service Bus.
 	Last int64 `json:"last"`
 }
 
@@ -43,6 +47,9 @@ type WorkerOptions struct {
 	Key string
 	// Concurrency is how many units run at once (WORKER_CONCURRENCY); less than 1 means 1.
 	Concurrency int
+	// ServiceBus tells that units are of Service Bus (SERVICE_TYPE), and Sessions that they may name
+	// sessions (SERVICE_BUS_SESSIONS). Units of another kind are refused.
+	ServiceBus, Sessions bool
 	// Log takes a line for each call; nil drops them.
 	Log *slog.Logger
 }
@@ -50,13 +57,14 @@ type WorkerOptions struct {
 // worker serves a Drainer.
 type worker struct {
 	drainer Drainer
+	kind    work.Kind
 	slots   chan struct{} // holds a token for each unit that runs
 }
 
 // NewWorker returns the worker's surface:
 //
 //	GET, POST /api/pull    drain the work unit in the body; without a body, plan for itself and drain
-//	                       all that has a backlog, N tasks at a time
+//	                       all that has a backlog, N partitions at a time, or with N receivers
 //	GET       /api/status  the pull loops that run now
 //	GET       /            200, for the Functions host
 //
@@ -66,6 +74,12 @@ type worker struct {
 // are taken a pull answers 429, so that the call lands on another instance.
 func NewWorker(o WorkerOptions, d Drainer) http.Handler {
 	w := &worker{drainer: d, slots: make(chan struct{}, max(1, o.Concurrency))}
+	switch {
+	case o.ServiceBus && o.Sessions:
+		w.kind = work.Sessions
+	case o.ServiceBus:
+		w.kind = work.Receivers
+	}
 	return newHandler([]route{
 		{path: "/", methods: []string{http.MethodGet, http.MethodHead}, handle: ready, open: true},
 		{path: "/api/pull", methods: []string{http.MethodGet, http.MethodPost}, handle: w.pull},
@@ -82,7 +96,7 @@ func (w *worker) pull(rw http.ResponseWriter, r *http.Request) answer {
 	var req fanout.Request
 	var err error
 	if len(body) > 0 {
-		unit, err = parseUnit(r.URL.Query(), body)
+		unit, err = parseUnit(r.URL.Query(), body, w.kind)
 	} else {
 		req, err = parsePull(r.URL.Query())
 	}
@@ -101,7 +115,7 @@ func (w *worker) pull(rw http.ResponseWriter, r *http.Request) answer {
 			return failure(http.StatusBadGateway, err)
 		}
 	}
-	if len(unit.Partitions) == 0 {
+	if w.kind == work.Partitions && len(unit.Partitions) == 0 {
 		return answer{status: http.StatusOK, body: work.Report{Run: unit.Run, Status: fanout.OK, Sources: []work.Source{}}}
 	}
 	report := w.drainer.Drain(r.Context(), unit)
