@@ -143,17 +143,11 @@ func newDeadline(start time.Time, budget time.Duration) deadline {
 	return deadline{answer: answer, worker: answer.Add(-margin)}
 }
 
-// Runner carries out runs: it plans each and has it dispatched. It may be used concurrently.
-type Runner struct {
-	Dispatcher *Dispatcher
-	Planner    Planner
-}
-
-// Run plans a run and dispatches it. It returns within the budget, and an error (an [ErrRequest]) only
+// Run has a run planned and dispatches it. It returns within the budget, and an error (an [ErrRequest]) only
 // where the request can't be carried out; every other failure is in the report.
-func (r Runner) Run(ctx context.Context, req Request) (Report, error) {
+func (d *Dispatcher) Run(ctx context.Context, planner Planner, req Request) (Report, error) {
 	run := NewRun(time.Now())
-	plan, err := r.plan(ctx, run, req)
+	plan, err := d.plan(ctx, planner, run, req)
 	if errors.Is(err, ErrRequest) {
 		return Report{}, err
 	}
@@ -164,19 +158,14 @@ func (r Runner) Run(ctx context.Context, req Request) (Report, error) {
 		report.RemainingBacklog = -1
 		return report, nil
 	}
-	return r.Dispatcher.Dispatch(ctx, plan, req), nil
+	return d.Dispatch(ctx, plan, req), nil
 }
 
 // plan takes half of the budget at most.
-func (r Runner) plan(ctx context.Context, run Run, req Request) (Plan, error) {
-	ctx, cancel := context.WithDeadline(ctx, run.Start.Add(r.Dispatcher.budgetOf(req)/2))
+func (d *Dispatcher) plan(ctx context.Context, planner Planner, run Run, req Request) (Plan, error) {
+	ctx, cancel := context.WithDeadline(ctx, run.Start.Add(d.budgetOf(req)/2))
 	defer cancel()
-	return r.Planner.Plan(ctx, run, req)
-}
-
-// Run is [Runner.Run] on an Event Hub.
-func (d *Dispatcher) Run(ctx context.Context, hub Hub, req Request) (Report, error) {
-	return Runner{d, HubPlanner{hub}}.Run(ctx, req)
+	return planner.Plan(ctx, run, req)
 }
 
 // sleep waits for d, or until ctx is done.
