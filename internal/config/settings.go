@@ -194,7 +194,7 @@ func (p *Pull) settings() []setting {
 	}), only(ServiceBus, []setting{
 		{name: "SERVICE_BUS_IDLE_TIMEOUT", value: orZero(&p.IdleTimeout, seconds(&p.IdleTimeout, 3*time.Second, 24*time.Hour)), fallback: "0", meaning: "Ends a loop that has received nothing for so long. With 0 a loop is drained, and ends, after 3 s without a message."},
 		{name: "SERVICE_BUS_RECEIVE_DURATION", value: seconds(&p.ReceiveDuration, time.Second, 24*time.Hour), otherwise: "until drained", meaning: receiveDuration},
-		{name: "SERVICE_BUS_PREFETCH", value: whole(&p.Prefetch, 1, 5000), otherwise: "as many as `MEMORY_LIMIT` allows, up to 5,000", meaning: "Messages that one receive call asks for at most. They are locked from the moment on that the service hands them out."},
+		{name: "SERVICE_BUS_PREFETCH", value: whole(&p.Prefetch, 1, 5000), otherwise: "as many as `MEMORY_LIMIT` allows, up to 1,000", meaning: "Messages that one receive call asks for at most. They are locked from the moment on that the service hands them out."},
 	})...)
 }
 
