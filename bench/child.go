@@ -127,11 +127,11 @@ func pullAll(connection, hub string, partitions int, storage string) (int64, err
 		return 0, err
 	}
 	defer h.Close(ctx)
-	drainer := app.Drainer{
-		Hub: h, Store: blobs, Folder: hub, Chunk: 1000, Timeout: 5 * time.Minute,
+	drainer := app.HubDrainer{Hub: h, Draining: app.Draining{
+		Store: blobs, Folder: hub, Chunk: 1000, Timeout: 5 * time.Minute,
 		BatchMemory: app.ShareMemory(memory, 1).Batches,
 		Limits:      pull.Limits{Count: 10_000, Bytes: batchBytes, Age: time.Minute},
-	}
+	}}
 	unit := work.Unit{Run: "bench", Tasks: min(partitions, 4), OwnerLevel: time.Now().UnixMilli()}
 	for i := range partitions {
 		unit.Partitions = append(unit.Partitions, strconv.Itoa(i))
@@ -157,6 +157,8 @@ func openStore(ctx context.Context, storage, dir string) (store.Store, error) {
 
 // discard is a store that keeps nothing.
 type discard struct{}
+
+func (discard) SetMetadata(context.Context, string, map[string]string) error { return nil }
 
 func (discard) Create(context.Context, string, []byte, map[string]string) (map[string]string, error) {
 	return nil, nil

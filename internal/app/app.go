@@ -2,11 +2,14 @@
 //
 //	settings --> config --.
 //	                      v
-//	worker:  api.NewWorker --> Drainer --> pull.Loop --> eventhub.Source   (Event Hubs)
-//	                                          |  '-----> store             (blobs)
-//	                                          '--------> checkpoints       (blobs or files)
+//	worker:  api.NewWorker --> HubDrainer ----> pull.Partition --> eventhub.Source     (Event Hubs)
+//	                     |                           |  '--------> checkpoints         (blobs or files)
+//	                     |                           '-----------> store               (blobs)
+//	                     '---> QueueDrainer --> pull.Queue ------> servicebus.Receiver (Service Bus)
+//	                                            pull.Session ----> servicebus.Session
+//	                                                 '-----------> store
 //	invoker: api.NewInvoker --> fanout.Dispatcher --> POST to workers
-//	                                  '--> planner --> eventhub.Hub
+//	                                  '--> planner --> eventhub.Hub or servicebus.Entity
 package app
 
 import (

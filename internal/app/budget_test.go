@@ -64,7 +64,7 @@ func TestPlanIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Drainer{Hub: h, Timeout: time.Second}
+	d := &HubDrainer{Hub: h, Draining: Draining{Timeout: time.Second}}
 	planned := make(chan error, 1)
 	go func() {
 		_, err := d.Plan(context.Background(), fanout.Request{})

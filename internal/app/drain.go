@@ -13,18 +13,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"persistor/internal/api"
-	"persistor/internal/fanout"
 	"persistor/internal/pull"
-	"persistor/internal/pull/eventhub"
 	"persistor/internal/record"
 	"persistor/internal/store"
 	"persistor/internal/work"
 )
 
-// Drainer carries out work units: a pull loop for each partition, a few at a time. Its fields are not
-// changed once it is used; then it is safe for concurrent use.
-type Drainer struct {
-	Hub    *eventhub.Hub
+// Draining is what carrying out work units takes, whatever the source. Its fields are not changed once it is
+// used; then it is safe for concurrent use.
+type Draining struct {
 	Store  store.Store
 	Folder string // main folder of the blobs' names
 	Format record.Format
@@ -33,66 +30,63 @@ type Drainer struct {
 	// BatchMemory bounds the bytes of all batches that the loops of one unit hold.
 	BatchMemory int
 
-	Chunk           int           // messages of one receive call
-	Idle            time.Duration // ends a loop when no message came for so long; 0: never
-	ReceiveFor      time.Duration // ends a loop that has received for so long; 0: never
-	CheckpointEvery int64         // messages between checkpoints, at least
-	From            *work.From    // where to start without a checkpoint; nil: earliest
+	Chunk      int           // messages of one receive call
+	Idle       time.Duration // ends a loop when no message came for so long; 0: never
+	ReceiveFor time.Duration // ends a loop that has received for so long; 0: never
 
 	// Timeout bounds every unit: the function's own timeout less a margin.
 	Timeout time.Duration
-	// Log takes a line for each partition drained; nil drops them.
+	// Log takes a line for each loop that has ended; nil drops them.
 	Log *slog.Logger
 
 	mu   sync.Mutex
-	live map[*pull.Progress]watched
+	live map[*pull.Progress]api.Progress
 }
 
-// watched is what is known of a loop beside its counts.
-type watched struct {
-	run       string
-	unit      int
-	partition string
-	target    int64
-}
-
-// Drain runs a unit and answers within its budget, or the worker's own if that is shorter. When ctx
-// ends, it stores what it holds and answers.
-func (d *Drainer) Drain(ctx context.Context, unit work.Unit) work.Report {
+// run carries out a unit's sources, numbered from 0, so many at once, and reports what became of each.
+// One source's failure is not the others' concern.
+func (d *Draining) run(unit work.Unit, sources, atOnce int, drain func(n int, deadline time.Time) work.Source) work.Report {
 	began := time.Now()
 	deadline := began.Add(d.budget(unit))
-	sources := make([]work.Source, len(unit.Partitions))
-
-	var group errgroup.Group // without a context: one partition's failure is not the others' concern
-	group.SetLimit(loops(unit))
-	for i, partition := range unit.Partitions {
+	rows := make([]work.Source, sources)
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for n := range rows {
 		group.Go(func() error {
-			sources[i] = d.drain(ctx, unit, partition, deadline)
-			d.log(unit, sources[i])
+			rows[n] = drain(n, deadline)
+			d.log(unit, rows[n])
 			return nil
 		})
 	}
 	_ = group.Wait()
-	return work.NewReport(unit, sources, time.Since(began))
+	return work.NewReport(unit, rows, time.Since(began))
 }
 
-func (d *Drainer) log(unit work.Unit, s work.Source) {
+func (d *Draining) log(unit work.Unit, s work.Source) {
 	if d.Log == nil {
 		return
 	}
-	log := d.Log.With("run", unit.Run, "unit", unit.Unit, "partition", s.Partition, "ended", s.Ended,
-		"messages", s.Messages, "blobs", s.Blobs, "already_stored", s.AlreadyStored, "checkpoint", s.Checkpoint, "backlog", s.Backlog)
+	log := d.Log.With("run", unit.Run, "unit", unit.Unit, "source", s.Name(), "ended", s.Ended,
+		"messages", s.Messages, "blobs", s.Blobs, "already_stored", s.AlreadyStored)
+	if s.Receiver == nil {
+		log = log.With("checkpoint", s.Checkpoint, "backlog", s.Backlog)
+	} else {
+		log = log.With("sessions", s.Sessions, "redelivery_expected", s.RedeliveryExpected, "abandoned", s.Abandoned)
+	}
 	for _, r := range s.LostToRetention {
 		log.Warn("the hub dropped messages before they were stored", "from", r.From, "to", r.To)
 	}
+	for _, skipped := range s.SkippedSessions {
+		log.Warn("skipped a session", "session", skipped.Session, "reason", skipped.Reason)
+	}
 	if !s.Ended.OK() {
-		log.Error("failed to drain a partition", "error", s.Error)
+		log.Error("failed to drain a source", "error", s.Error)
 		return
 	}
-	log.Info("drained a partition")
+	log.Info("drained a source")
 }
 
-func (d *Drainer) budget(unit work.Unit) time.Duration {
+func (d *Draining) budget(unit work.Unit) time.Duration {
 	budget := d.Timeout
 	if unit.BudgetSeconds > 0 {
 		budget = min(budget, time.Duration(unit.BudgetSeconds*float64(time.Second)))
@@ -100,59 +94,30 @@ func (d *Drainer) budget(unit work.Unit) time.Duration {
 	return budget
 }
 
-// drain runs one pull loop.
-func (d *Drainer) drain(ctx context.Context, unit work.Unit, partition string, deadline time.Time) work.Source {
-	began := time.Now()
-	// Where the loop doesn't begin, nothing is known of the partition.
-	unread := func(end work.Ended) work.Source {
-		return work.Source{Partition: partition, Ended: end, Checkpoint: -1, Backlog: -1, ElapsedSeconds: time.Since(began).Seconds()}
-	}
+// untaken says why a source's turn can't be taken; "" when it can.
+func (d *Draining) untaken(ctx context.Context, unit work.Unit, deadline time.Time) work.Ended {
 	switch {
 	case ctx.Err() != nil:
-		return unread(work.Cancelled)
+		return work.Cancelled
 	case time.Until(deadline) < min(leastTurn, d.budget(unit)/2):
-		return unread(work.Deadline)
+		return work.Deadline
 	}
-	opening, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	from := d.From
-	if unit.From != nil {
-		from = unit.From
-	}
-	source, start, lost, err := d.Hub.Open(opening, partition, eventhub.OpenOptions{
-		Instance:   "persistor " + unit.Run,
-		OwnerLevel: &unit.OwnerLevel,
-		From:       from,
-		Readers:    loops(unit),
-	})
-	if err != nil && ctx.Err() != nil {
-		return unread(work.Cancelled)
-	}
-	if err != nil {
-		s := unread(work.Failed)
-		s.Error = err.Error()
-		return s
-	}
-	if source == nil {
-		return work.Source{Partition: partition, Ended: work.Drained, Checkpoint: start.After, LostToRetention: lost, ElapsedSeconds: time.Since(began).Seconds()}
-	}
-	defer closeWithin(source.Close, 2*time.Second)
+	return ""
+}
 
-	progress := new(pull.Progress)
-	defer d.watch(progress, watched{unit.Run, unit.Unit, partition, start.Target})()
-	loop := pull.Loop{
-		Source: source, Sink: sink{d.Store}, Format: d.Format,
-		Folder: d.Folder, Partition: partition, RunID: unit.Run,
-		Start: start, Limits: d.limitsOf(unit), Chunk: d.Chunk,
-		Idle: d.Idle, Duration: d.ReceiveFor, Deadline: deadline, CheckpointEvery: d.CheckpointEvery, Progress: progress,
+// loop is a pull loop of a unit that runs so many at once.
+func (d *Draining) loop(unit work.Unit, loops int, deadline time.Time, progress *pull.Progress) pull.Loop {
+	return pull.Loop{
+		Sink: sink{d.Store}, Format: d.Format, Folder: d.Folder, RunID: unit.Run,
+		Limits: d.limitsOf(unit, loops), Chunk: d.Chunk,
+		Idle: d.Idle, Duration: d.ReceiveFor, Deadline: deadline, Progress: progress,
 	}
-	return loop.Run(ctx)
 }
 
 // limitsOf gives the limits of one batch: those of the unit, else the settings'. A loop holds two batches,
 // one that fills and one that is being stored, so where many loops run side by side each batch gets a
 // smaller share of the memory.
-func (d *Drainer) limitsOf(unit work.Unit) pull.Limits {
+func (d *Draining) limitsOf(unit work.Unit, loops int) pull.Limits {
 	limits := d.Limits
 	if unit.Batch.Count > 0 {
 		limits.Count = unit.Batch.Count
@@ -163,49 +128,31 @@ func (d *Drainer) limitsOf(unit work.Unit) pull.Limits {
 	if unit.Batch.AgeSeconds > 0 {
 		limits.Age = time.Duration(unit.Batch.AgeSeconds * float64(time.Second))
 	}
-	limits.Bytes = min(limits.Bytes, max(d.BatchMemory/(2*loops(unit)), leastBatch))
+	limits.Bytes = min(limits.Bytes, max(d.BatchMemory/(2*loops), leastBatch))
 	return limits
 }
 
-// loops is how many loops of a unit run side by side.
-func loops(unit work.Unit) int { return max(min(unit.Tasks, len(unit.Partitions)), 1) }
-
-// Plan makes one unit of every partition that has a backlog, with the time that is left for it. It takes
-// half of the time that there is for a unit, at most.
-func (d *Drainer) Plan(ctx context.Context, req fanout.Request) (work.Unit, error) {
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, d.Timeout/2)
-	defer cancel()
-	partitions, err := planner{d.Hub}.Partitions(ctx)
-	if err != nil {
-		return work.Unit{}, err
-	}
-	run := fanout.NewRun(time.Now())
-	req.N = 1
-	plan, err := fanout.NewPlan(run, partitions, req)
-	if err != nil || len(plan.Units) == 0 {
-		return work.Unit{Run: run.ID}, err
-	}
-	unit := plan.Units[0]
-	unit.BudgetSeconds = (d.Timeout - time.Since(began)).Seconds()
-	return unit, nil
-}
-
-// Progress says how far the loops are that run now, in the order of runs, units and partitions.
-func (d *Drainer) Progress() []api.Progress {
+// Progress says how far the loops are that run now, in the order of runs, units and sources.
+func (d *Draining) Progress() []api.Progress {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all []api.Progress
-	for p, w := range d.live {
-		all = append(all, api.Progress{
-			Run: w.run, Unit: w.unit, Partition: w.partition,
-			Received: p.Received.Load(), Stored: p.Stored.Load(), Last: w.target,
-		})
+	for p, row := range d.live {
+		row.Received, row.Stored = p.Received.Load(), p.Stored.Load()
+		all = append(all, row)
 	}
 	slices.SortFunc(all, func(a, b api.Progress) int {
-		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Partition, b.Partition))
+		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Partition, b.Partition), cmp.Compare(number(a.Receiver), number(b.Receiver)))
 	})
 	return all
+}
+
+// number is a receiver's, -1 for what is none.
+func number(receiver *int) int {
+	if receiver == nil {
+		return -1
+	}
+	return *receiver
 }
 
 // leastBatch is the share, in bytes, below which blobs would become too many: 256 KiB.
@@ -215,17 +162,25 @@ const leastBatch = 256 << 10
 // message. Of a short budget, half is enough.
 const leastTurn = 2 * time.Second
 
-func (d *Drainer) watch(p *pull.Progress, w watched) (forget func()) {
+// watch shows a loop's progress in row for as long as it runs.
+func (d *Draining) watch(p *pull.Progress, row api.Progress) (forget func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.live == nil {
-		d.live = map[*pull.Progress]watched{}
+		d.live = map[*pull.Progress]api.Progress{}
 	}
-	d.live[p] = w
+	d.live[p] = row
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		delete(d.live, p)
+	}
+}
+
+// close gives back what the drain holds.
+func (d *Draining) close() {
+	if dir, ok := d.Store.(*store.Dir); ok {
+		_ = dir.Close()
 	}
 }
 
@@ -270,4 +225,12 @@ func (s sink) List(ctx context.Context, prefix string) iter.Seq2[pull.Blob, erro
 			}
 		}
 	}
+}
+
+func (s sink) SetMetadata(ctx context.Context, name string, metadata map[string]string) error {
+	err := s.Store.SetMetadata(ctx, name, metadata)
+	if errors.Is(err, store.ErrImmutable) {
+		return pull.ErrImmutable
+	}
+	return err
 }

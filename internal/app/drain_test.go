@@ -24,7 +24,7 @@ import (
 
 // drains is a hub whose events a test puts there, and a drainer of it in this process.
 type drains struct {
-	*Drainer
+	*HubDrainer
 	t   *testing.T
 	hub *emulator.Emulator
 	dir string
@@ -42,11 +42,11 @@ func newDrains(t *testing.T, h emulator.Hub) *drains {
 	}
 	t.Cleanup(func() { _ = e.Close() })
 	d := &drains{t: t, hub: e, dir: t.TempDir()}
-	d.Drainer = d.drainer(eventhub.DirCheckpoints(filepath.Join(d.dir, "checkpoints")))
+	d.HubDrainer = d.drainer(eventhub.DirCheckpoints(filepath.Join(d.dir, "checkpoints")))
 	return d
 }
 
-func (d *drains) drainer(c eventhub.Checkpoints) *Drainer {
+func (d *drains) drainer(c eventhub.Checkpoints) *HubDrainer {
 	d.t.Helper()
 	blobs, err := store.OpenDir(filepath.Join(d.dir, "blobs"), true)
 	if err != nil {
@@ -57,10 +57,10 @@ func (d *drains) drainer(c eventhub.Checkpoints) *Drainer {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() { closeWithin(h.Close, time.Second) })
-	return &Drainer{
-		Hub: h, Store: blobs, Folder: hubName, Format: record.Format{Metadata: true},
+	return &HubDrainer{Hub: h, Draining: Draining{
+		Store: blobs, Folder: hubName, Format: record.Format{Metadata: true},
 		Limits: pull.Limits{Count: 100, Bytes: 1 << 20, Age: time.Minute}, BatchMemory: 8 << 20, Chunk: 50, Timeout: 20 * time.Second,
-	}
+	}}
 }
 
 // put adds events to partition 0, a minute after the other.
@@ -136,13 +136,13 @@ func TestLostAndForeignCheckpoints(t *testing.T) {
 	d.put(250)
 	d.drain(work.Drained)
 
-	d.Drainer = d.drainer(eventhub.DirCheckpoints(t.TempDir())) // none
+	d.HubDrainer = d.drainer(eventhub.DirCheckpoints(t.TempDir())) // none
 	d.put(10)
 	if s := d.drain(work.Drained); s.Messages != 10 || s.AlreadyStored != 250 {
 		t.Errorf("without checkpoints: %+v", s)
 	}
 	foreign := eventhub.DirCheckpoints(t.TempDir())
-	d.Drainer = d.drainer(foreign)
+	d.HubDrainer = d.drainer(foreign)
 	at, offset := int64(133), "133"
 	err := foreign.SetCheckpoint(t.Context(), azeventhubs.Checkpoint{
 		FullyQualifiedNamespace: d.hub.Address(), EventHubName: hubName, ConsumerGroup: "$Default", PartitionID: "0", SequenceNumber: &at, Offset: &offset,
@@ -346,7 +346,7 @@ func TestCheckpointsAreTheSDKs(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := newDrains(t, emulator.Hub{})
-	d.Drainer = d.drainer(kept)
+	d.HubDrainer = d.drainer(kept)
 	d.put(120)
 	d.drain(work.Drained)
 

@@ -9,7 +9,6 @@ import (
 	"persistor/internal/api"
 	"persistor/internal/config"
 	"persistor/internal/fanout"
-	"persistor/internal/pull/eventhub"
 )
 
 // OpenInvoker makes an invoker out of its settings. Log lines go to logs. The error is a *config.Error
@@ -19,7 +18,7 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 	if err != nil {
 		return nil, err
 	}
-	hub, err := openHub(ctx, c.Hub, c.Checkpoint, 0, 0)
+	planner, closing, err := openPlanner(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("start invoker: %w", err)
 	}
@@ -38,21 +37,21 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 	return &Program{
 		Handler: api.NewInvoker(
 			api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log},
-			runner{dispatcher, hub},
+			runner{dispatcher, planner},
 		),
 		Log:     log,
 		address: c.Server.Address,
 		drain:   c.Budget(),
-		close:   hub.Close,
+		close:   closing,
 	}, nil
 }
 
-// runner carries out runs on one hub.
+// runner carries out runs by one planner.
 type runner struct {
 	dispatcher *fanout.Dispatcher
-	hub        *eventhub.Hub
+	planner    fanout.Planner
 }
 
 func (r runner) Run(ctx context.Context, req fanout.Request) (fanout.Report, error) {
-	return r.dispatcher.Run(ctx, planner{r.hub}, req)
+	return r.dispatcher.Run(ctx, r.planner, req)
 }

@@ -56,23 +56,36 @@ func openFragileWorker(ctx context.Context, lookup config.Lookup, logs io.Writer
 	if err != nil {
 		return nil, err
 	}
-	d, err := NewDrainer(ctx, c)
+	k := &killer{step: step}
+	k.left.Store(n)
+	d, err := fragileDrainer(ctx, c, k)
 	if err != nil {
 		return nil, err
 	}
-	k := &killer{step: step}
-	k.left.Store(n)
+	return &Program{
+		Handler: api.NewWorker(api.WorkerOptions{ServiceBus: c.Service == config.ServiceBus}, d), address: c.Server.Address, drain: time.Second, close: d.Close,
+	}, nil
+}
+
+func fragileDrainer(ctx context.Context, c config.Worker, k *killer) (drainer, error) {
+	if c.Service == config.ServiceBus {
+		d, err := NewQueueDrainer(ctx, c, nil)
+		if err == nil {
+			d.Store = fragileStore{d.Store, k}
+		}
+		return d, err
+	}
+	d, err := NewHubDrainer(ctx, c, nil)
+	if err != nil {
+		return nil, err
+	}
 	checkpoints, err := openCheckpoints(ctx, c.Checkpoint)
 	if err != nil {
 		return nil, err
 	}
-	if d.Hub, err = connectHub(c.Hub, fragileCheckpoints{checkpoints, k}, 0, 1<<20); err != nil {
-		return nil, err
-	}
 	d.Store = fragileStore{d.Store, k}
-	return &Program{
-		Handler: api.NewWorker(api.WorkerOptions{}, d), address: c.Server.Address, drain: time.Second, close: d.Close,
-	}, nil
+	d.Hub, err = connectHub(c.Hub, fragileCheckpoints{checkpoints, k}, 0, 1<<20)
+	return d, err
 }
 
 // The steps between receiving and settling; inside a Create, package store has its own.
@@ -99,6 +112,12 @@ func (f fragileStore) Create(ctx context.Context, name string, body []byte, meta
 	f.at("before create")
 	defer f.at("after create")
 	return f.Store.Create(ctx, name, body, metadata)
+}
+
+func (f fragileStore) SetMetadata(ctx context.Context, name string, metadata map[string]string) error {
+	f.at("before unmark")
+	defer f.at("after unmark")
+	return f.Store.SetMetadata(ctx, name, metadata)
 }
 
 type fragileCheckpoints struct {

@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"persistor/internal/api"
 	"persistor/internal/config"
 	"persistor/internal/pull"
+	"persistor/internal/pull/servicebus"
 	"persistor/internal/record"
-	"persistor/internal/store"
 )
 
 // OpenWorker makes a worker out of its settings. It opens the storage, so a container that is missing or a key that
@@ -21,18 +22,20 @@ func OpenWorker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pro
 	if err != nil {
 		return nil, err
 	}
-	drainer, err := NewDrainer(ctx, c)
+	log := newLog(logs, c.Server.LogLevel, "worker")
+	drainer, err := newDrainer(ctx, c, log)
 	if err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
 	TuneMemory(c.MemoryLimit)
-	log := newLog(logs, c.Server.LogLevel, "worker")
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
-	drainer.Log = log
 	return &Program{
-		Handler: api.NewWorker(api.WorkerOptions{Key: c.Server.Key.Reveal(), Concurrency: c.Concurrency, Log: log}, drainer),
+		Handler: api.NewWorker(api.WorkerOptions{
+			Key: c.Server.Key.Reveal(), Concurrency: c.Concurrency, Log: log,
+			ServiceBus: c.Service == config.ServiceBus, Sessions: c.Queue.Sessions && !c.Queue.DeadLetter,
+		}, drainer),
 		Log:     log,
 		address: c.Server.Address,
 		drain:   c.Budget(),
@@ -40,46 +43,81 @@ func OpenWorker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pro
 	}, nil
 }
 
-// NewDrainer opens what a worker's settings name.
-func NewDrainer(ctx context.Context, c config.Worker) (*Drainer, error) {
-	blobs, err := openStore(ctx, c.Storage.Connection, c.Storage.Container, c.Storage.CreateContainer)
-	if err != nil {
-		return nil, err
-	}
-	memory := ShareMemory(c.MemoryLimit, c.Concurrency)
-	hub, err := openHub(ctx, c.Hub, c.Checkpoint, c.Pull.Prefetch, memory.Prefetch)
-	if err != nil {
-		return nil, err
-	}
-	d := &Drainer{
-		Hub:             hub,
-		Store:           blobs,
-		Folder:          c.Storage.Folder,
-		Format:          record.Format{Metadata: c.Record.Metadata, Separator: c.Record.Separator},
-		Limits:          pull.Limits{Count: c.Batch.Count, Bytes: c.Batch.Bytes, Age: c.Batch.Age},
-		BatchMemory:     memory.Batches,
-		Chunk:           c.Pull.ReceiveBatch,
-		Idle:            c.Pull.IdleTimeout,
-		ReceiveFor:      c.Pull.ReceiveDuration,
-		CheckpointEvery: int64(c.Checkpoint.Every),
-		From:            &c.Pull.Start,
-		Timeout:         c.Budget(),
-	}
-	if d.Chunk == 0 {
-		d.Chunk = chunk
-	}
-	return d, nil
+// drainer is what a worker works with.
+type drainer interface {
+	api.Drainer
+	Close(ctx context.Context) error
 }
 
-// chunk is how many events one receive call asks for, unless a setting says otherwise: enough that the
-// call costs nothing beside the events (measured: more gain nothing).
+// newDrainer opens what the settings name of the service that they choose.
+func newDrainer(ctx context.Context, c config.Worker, log *slog.Logger) (drainer, error) {
+	if c.Service == config.ServiceBus {
+		return NewQueueDrainer(ctx, c, log)
+	}
+	return NewHubDrainer(ctx, c, log)
+}
+
+// NewHubDrainer opens what a worker's settings name of Event Hubs.
+func NewHubDrainer(ctx context.Context, c config.Worker, log *slog.Logger) (*HubDrainer, error) {
+	d := &HubDrainer{CheckpointEvery: int64(c.Checkpoint.Every), From: &c.Pull.Start}
+	if err := d.open(ctx, c, log); err != nil {
+		return nil, err
+	}
+	if d.Chunk = c.Pull.ReceiveBatch; d.Chunk == 0 {
+		d.Chunk = chunk
+	}
+	var err error
+	d.Hub, err = openHub(ctx, c.Hub, c.Checkpoint, c.Pull.Prefetch, ShareMemory(c.MemoryLimit, c.Concurrency).Prefetch)
+	return d, err
+}
+
+// NewQueueDrainer opens what a worker's settings name of Service Bus.
+func NewQueueDrainer(ctx context.Context, c config.Worker, log *slog.Logger) (*QueueDrainer, error) {
+	d := &QueueDrainer{Queue: c.Queue}
+	if err := d.open(ctx, c, log); err != nil {
+		return nil, err
+	}
+	d.Chunk = chunk
+	var err error
+	d.Entity, err = connectEntity(c.Queue, c.Pull.Prefetch, ShareMemory(c.MemoryLimit, c.Concurrency).Prefetch)
+	return d, err
+}
+
+// open sets up what both services' drains have in common.
+func (d *Draining) open(ctx context.Context, c config.Worker, log *slog.Logger) (err error) {
+	if d.Store, err = openStore(ctx, c.Storage.Connection, c.Storage.Container, c.Storage.CreateContainer); err != nil {
+		return err
+	}
+	d.Folder = c.Storage.Folder
+	d.Format = record.Format{Metadata: c.Record.Metadata, Separator: c.Record.Separator}
+	d.Limits = pull.Limits{Count: c.Batch.Count, Bytes: c.Batch.Bytes, Age: c.Batch.Age}
+	d.BatchMemory = ShareMemory(c.MemoryLimit, c.Concurrency).Batches
+	d.Idle, d.ReceiveFor = c.Pull.IdleTimeout, c.Pull.ReceiveDuration
+	d.Timeout = c.Budget()
+	d.Log = log
+	return nil
+}
+
+// chunk is how many messages one receive call asks for, unless a setting says otherwise: enough that the
+// call costs nothing beside the messages (measured: more gain nothing).
 const chunk = 1000
 
-// Close gives back what the drainer holds.
-func (d *Drainer) Close(ctx context.Context) error {
-	err := d.Hub.Close(ctx)
-	if dir, ok := d.Store.(*store.Dir); ok {
-		_ = dir.Close()
+// connectEntity makes the Service Bus entity that the settings name.
+func connectEntity(q config.Queue, receive, receiveBytes int) (*servicebus.Entity, error) {
+	token, err := q.Connection.TokenCredential()
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", q, err)
 	}
-	return err
+	return servicebus.Connect(servicebus.Options{
+		ConnectionString: q.Connection.ConnectionString.Reveal(),
+		Namespace:        q.Connection.FullyQualifiedNamespace,
+		Credential:       token,
+		CustomEndpoint:   q.CustomEndpoint,
+		Queue:            q.Name,
+		Topic:            q.Topic,
+		Subscription:     q.Subscription,
+		DeadLetter:       q.DeadLetter,
+		Receive:          receive,
+		ReceiveBytes:     receiveBytes,
+	})
 }

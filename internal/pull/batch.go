@@ -1,73 +1,124 @@
 package pull
 
 import (
+	"slices"
 	"time"
 
 	"persistor/internal/message"
 	"persistor/internal/record"
 )
 
-// batch is a run of messages, encoded, that may become one blob: sequence numbers without a hole, all
-// of one cell (record.CellSize) and of one UTC day. Its buffers are used again and again.
+// batch is a run of messages, encoded, that may become one blob: all of one UTC day of enqueued time.
+// Its buffers are used again and again.
 type batch struct {
 	buf      []byte
-	ends     []int // where each record ends in buf
-	dropped  int   // records at the front that are stored already
-	first    int64 // sequence number of the first record in buf, dropped or not
-	enqueued time.Time
-	offset   string // of the last message
+	entries  []entry   // of the records in buf
+	dropped  int       // records at the front that are stored already
+	enqueued time.Time // of the first message
+	offset   string    // of the last message
 	began    time.Time
+	held     record.Sequences // the numbers, where [locked.joins] keeps them
 }
 
-func (b *batch) reset() {
-	b.buf, b.ends, b.dropped, b.offset = b.buf[:0], b.ends[:0], 0, ""
+// entry is one record of a batch.
+type entry struct {
+	end      int       // where the record ends in buf
+	number   int64     // the message's sequence number
+	enqueued time.Time // when it was enqueued
+	again    bool      // it has been delivered before
 }
+
+func (b *batch) reset() { *b = batch{buf: b.buf[:0], entries: b.entries[:0]} }
 
 // len is the number of records still to be stored.
-func (b *batch) len() int { return len(b.ends) - b.dropped }
+func (b *batch) len() int { return len(b.entries) - b.dropped }
 
-func (b *batch) firstLive() int64 { return b.first + int64(b.dropped) }
-func (b *batch) last() int64      { return b.first + int64(len(b.ends)) - 1 }
+// left are the records still to be stored.
+func (b *batch) left() []entry { return b.entries[b.dropped:] }
+
+// firstLive is the sequence number of the first record still to be stored, last that of the last record.
+func (b *batch) firstLive() int64 { return b.entries[b.dropped].number }
+func (b *batch) last() int64      { return b.entries[len(b.entries)-1].number }
 
 // live is the encoded form of the records still to be stored.
 func (b *batch) live() []byte {
 	if b.dropped == 0 {
 		return b.buf
 	}
-	return b.buf[b.ends[b.dropped-1]:]
+	return b.buf[b.entries[b.dropped-1].end:]
 }
 
-// drop leaves out every record up to sequence number through, and says how many that were.
+// drop leaves out every record up to sequence number through, and says how many that were. The records
+// are in the order of their numbers.
 func (b *batch) drop(through int64) int64 {
-	n := min(max(through-b.firstLive()+1, 0), int64(b.len()))
-	b.dropped += int(n)
-	return n
+	n := 0
+	for _, e := range b.left() {
+		if e.number > through {
+			break
+		}
+		n++
+	}
+	b.dropped += n
+	return int64(n)
 }
 
-// add encodes m at the end of the batch unless that would break one of its rules or limits; a message
-// is never refused by an empty batch.
+// remove leaves out the records that match, wherever they are, and returns their numbers.
+func (b *batch) remove(match func(entry) bool) (removed []int64) {
+	begin, size := 0, 0
+	kept := b.entries[:0]
+	for _, e := range b.entries {
+		record := b.buf[begin:e.end]
+		begin = e.end
+		if match(e) {
+			removed = append(removed, e.number)
+			continue
+		}
+		size += copy(b.buf[size:], record)
+		e.end = size
+		kept = append(kept, e)
+	}
+	b.buf, b.entries = b.buf[:size], kept
+	return removed
+}
+
+// numbers are the sequence numbers of the records still to be stored.
+func (b *batch) numbers() []int64 {
+	numbers := make([]int64, 0, b.len())
+	for _, e := range b.left() {
+		numbers = append(numbers, e.number)
+	}
+	return numbers
+}
+
+// add encodes m at the end of the batch unless that would break one of the limits; a message is never
+// refused by an empty batch.
 func (b *batch) add(m *message.Message, f record.Format, limits Limits) bool {
-	if len(b.ends) == 0 {
-		b.first, b.enqueued, b.began = m.SequenceNumber, m.EnqueuedTime, time.Now()
-	} else if len(b.ends) >= limits.Count || m.SequenceNumber != b.last()+1 ||
-		m.SequenceNumber%record.CellSize == 0 || day(m.EnqueuedTime) != day(b.enqueued) {
+	if len(b.entries) == 0 {
+		b.enqueued, b.began = m.EnqueuedTime, time.Now()
+	} else if len(b.entries) >= limits.Count || day(m.EnqueuedTime) != day(b.enqueued) {
 		return false
 	}
 	size := len(b.buf)
 	b.buf = f.Append(b.buf, m)
-	if len(b.ends) > 0 && len(b.buf) > limits.Bytes {
+	if len(b.entries) > 0 && len(b.buf) > limits.Bytes {
 		b.buf = b.buf[:size]
 		return false
 	}
-	b.ends = append(b.ends, len(b.buf))
+	b.entries = append(b.entries, entry{len(b.buf), m.SequenceNumber, m.EnqueuedTime, m.DeliveryCount > 1})
 	b.offset = m.Offset
 	return true
 }
 
 // full reports whether the batch has reached a limit already, so that there is no use in waiting.
 func (b *batch) full(limits Limits) bool {
-	return len(b.ends) >= limits.Count || len(b.buf) >= limits.Bytes
+	return len(b.entries) >= limits.Count || len(b.buf) >= limits.Bytes
 }
+
+// earliest is when the first of the records was enqueued that are still to be stored, latest the last.
+func (b *batch) earliest() time.Time { return slices.MinFunc(b.left(), byEnqueued).enqueued }
+func (b *batch) latest() time.Time   { return slices.MaxFunc(b.left(), byEnqueued).enqueued }
+
+func byEnqueued(x, y entry) int { return x.enqueued.Compare(y.enqueued) }
 
 // day numbers UTC days.
 func day(t time.Time) int64 {

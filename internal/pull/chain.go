@@ -3,7 +3,6 @@ package pull
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"persistor/internal/record"
@@ -21,7 +20,7 @@ import (
 // the blob that holds a message is found among those of one partition and day.
 type chain struct {
 	sink      Sink
-	source    Source
+	log       Log
 	folder    string
 	partition string
 	run       string
@@ -35,19 +34,14 @@ type chain struct {
 	settled   int64 // last checkpoint written by this loop; -1 when none
 	unsettled int64
 
-	messages, bytes, blobs, already int64
-	lost                            []work.Range
-
-	slowest atomic.Int64 // the longest that storing one batch took, in nanoseconds
+	counts
+	lost []work.Range
 }
 
-// persist stores what of b is not stored yet, then settles.
-func (c *chain) persist(ctx context.Context, b *batch) error {
-	began := time.Now()
-	defer func() { c.slowest.Store(max(c.slowest.Load(), int64(time.Since(began)))) }()
-
+// keep implements [keeper].
+func (c *chain) keep(ctx context.Context, b *batch) error {
 	if !c.anchored {
-		c.anchored, c.after = true, b.first-1
+		c.anchored, c.after = true, b.firstLive()-1
 	}
 	c.skip(b)
 	if b.len() > 0 && (!c.looked || b.firstLive() != c.after+1) {
@@ -61,7 +55,7 @@ func (c *chain) persist(ctx context.Context, b *batch) error {
 		}
 	}
 	if c.unsettled > 0 && c.unsettled >= c.every {
-		return c.settle(ctx)
+		return c.finish(ctx)
 	}
 	return nil
 }
@@ -92,7 +86,7 @@ func (c *chain) create(ctx context.Context, b *batch) error {
 	c.messages += span.Count
 	c.bytes += span.Bytes
 	c.blobs++
-	c.progress.stored(span)
+	c.progress.stored(span.Count, span.Bytes)
 	c.advance(span)
 	b.drop(span.Last)
 	return nil
@@ -183,13 +177,13 @@ func gaps(hole work.Range, spans []record.Span) (lost []work.Range) {
 	return lost
 }
 
-// settle writes a checkpoint when there is something new to settle. The offset may be unknown, when
-// the chain ends in another writer's blob that doesn't tell; then it waits for the next one.
-func (c *chain) settle(ctx context.Context) error {
+// finish implements [keeper]: it writes a checkpoint when there is something new to settle. The offset may
+// be unknown, when the chain ends in another writer's blob that doesn't tell; then it waits for the next one.
+func (c *chain) finish(ctx context.Context) error {
 	if c.unsettled == 0 || c.offset == "" {
 		return nil
 	}
-	if err := c.source.Checkpoint(ctx, Mark{SequenceNumber: c.after, Offset: c.offset}); err != nil {
+	if err := c.log.Checkpoint(ctx, Mark{SequenceNumber: c.after, Offset: c.offset}); err != nil {
 		return fmt.Errorf("write checkpoint at %d: %w", c.after, err)
 	}
 	c.settled, c.unsettled = c.after, 0

@@ -81,17 +81,17 @@ func at(sequence int64) *message.Message {
 	}
 }
 
-func newChain(sink Sink, source Source, after int64) *chain {
-	return &chain{sink: sink, source: source, folder: "hub", partition: "3", run: "r1", anchored: after >= -1, after: after, settled: after}
+func newChain(sink Sink, log Log, after int64) *chain {
+	return &chain{sink: sink, log: log, folder: "hub", partition: "3", run: "r1", anchored: after >= -1, after: after, settled: after}
 }
 
 // write stores messages from through to in batches of at most size, as one writer does; it stops before
 // a batch when stop says so.
 func write(c *chain, from, to int64, size int, stop func() bool) error {
 	limits := Limits{Count: size, Bytes: 1 << 20, Age: time.Hour}
-	b := &batch{}
+	b, reading := &batch{}, &partitionReader{}
 	for next := from; next <= to; {
-		if b.add(at(next), record.Format{}, limits) {
+		if m := at(next); reading.joins(b, m) && b.add(m, record.Format{}, limits) {
 			next++
 			if next <= to {
 				continue
@@ -100,7 +100,7 @@ func write(c *chain, from, to int64, size int, stop func() bool) error {
 		if stop() {
 			return nil
 		}
-		if err := c.persist(context.Background(), b); err != nil {
+		if err := c.keep(context.Background(), b); err != nil {
 			return err
 		}
 		b.reset()
@@ -290,7 +290,7 @@ func TestChainCheckpointsEveryFewMessages(t *testing.T) {
 	if p.set != 1 || p.checkpoint.SequenceNumber != 59 {
 		t.Errorf("%d checkpoints, the last at %d; expected one at 59", p.set, p.checkpoint.SequenceNumber)
 	}
-	if err := c.settle(t.Context()); err != nil {
+	if err := c.finish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if p.checkpoint.SequenceNumber != 99 {

@@ -3,16 +3,17 @@ package pull
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"persistor/internal/message"
 	"persistor/internal/work"
 )
 
-// How long one Receive may wait. It must be long enough for a link to be opened again on a slow
-// network, since a call that ends gives up on that; it decides only how soon a loop notices that the
-// sequence numbers it waits for don't exist.
-const patience = 10 * time.Second
+// longestWait is how long one Receive may wait. It must be long enough for a link to be opened again on a
+// slow network, since a call that ends gives up on that; it decides only how soon a loop notices that the
+// messages it waits for don't exist.
+const longestWait = 10 * time.Second
 
 // gatherer fills batches and hands them to a persister. It is a state machine:
 //
@@ -22,17 +23,18 @@ const patience = 10 * time.Second
 // and every state leads to finish when there is nothing more to do, or no time to do it.
 type gatherer struct {
 	*Loop
-	chain *chain
-	began time.Time
+	reader reader
+	keeper keeper
+	began  time.Time
 
 	batch   *batch
 	pending []message.Message // received, not yet in a batch
-	seen    int64             // last sequence number received, or the one to start behind
-	placed  bool              // whether seen is known
 	quiet   time.Time         // since when no message has come
 
 	full chan *batch // to the persister
 	free chan *batch // and back
+	// slowest is the longest that keeping one batch took, in nanoseconds.
+	slowest atomic.Int64
 
 	end work.Ended
 	err error
@@ -65,9 +67,11 @@ func (g *gatherer) run(ctx, persisting context.Context) (work.Ended, error) {
 func (g *gatherer) persist(ctx context.Context, fail context.CancelCauseFunc) (err error) {
 	for b := range g.full {
 		if err == nil {
-			if err = g.chain.persist(ctx, b); err != nil {
+			began := time.Now()
+			if err = g.keeper.keep(ctx, b); err != nil {
 				fail(err)
 			}
+			g.slowest.Store(max(g.slowest.Load(), int64(time.Since(began))))
 		}
 		b.reset()
 		g.free <- b
@@ -77,14 +81,14 @@ func (g *gatherer) persist(ctx context.Context, fail context.CancelCauseFunc) (e
 
 // receive waits for messages: until the batch is due, at most.
 func (g *gatherer) receive(ctx context.Context) state {
-	if g.placed && g.seen >= g.Start.Target {
+	if g.reader.left() == 0 {
 		return g.finish(work.Drained, nil)
 	}
 	if ctx.Err() != nil {
 		return g.finish(work.Cancelled, nil)
 	}
 	now := time.Now()
-	wait := patience
+	wait := longestWait
 	if !g.Deadline.IsZero() {
 		left := g.Deadline.Sub(now) - g.reserve()
 		if left <= 0 {
@@ -106,8 +110,15 @@ func (g *gatherer) receive(ctx context.Context) state {
 		}
 		wait = min(wait, left)
 	}
+	if g.Quiet > 0 {
+		left := g.Quiet - now.Sub(g.quiet)
+		if left <= 0 {
+			return g.finish(work.Drained, nil)
+		}
+		wait = min(wait, left)
+	}
 	if g.batch.len() > 0 {
-		left := g.Limits.Age - now.Sub(g.batch.began)
+		left := min(g.Limits.Age, g.reader.patience()) - now.Sub(g.batch.began)
 		if left <= 0 {
 			return g.handOver
 		}
@@ -117,32 +128,32 @@ func (g *gatherer) receive(ctx context.Context) state {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	var err error
-	g.pending, err = g.Source.Receive(waiting, g.count())
-	if err != nil {
+	g.pending, err = g.reader.Receive(waiting, g.count())
+	switch {
+	case errors.Is(err, ErrDrained):
+		return g.finish(work.Drained, nil)
+	case err != nil:
 		return g.finish(work.Failed, err)
-	}
-	if len(g.pending) > 0 {
+	case len(g.pending) > 0:
 		g.quiet = time.Now()
-		g.seen, g.placed = g.pending[len(g.pending)-1].SequenceNumber, true
+		g.reader.came(g.pending)
 		g.Progress.received(int64(len(g.pending)))
 	}
 	return g.fill
 }
 
-// count is how many messages to ask for: no more than there can be up to the target, since Receive waits
-// for all of them, and no more than the batch takes.
+// count is how many messages to ask for: no more than there can be, since Receive waits for all of them,
+// and no more than the batch takes.
 func (g *gatherer) count() int {
-	if !g.placed {
-		return 1 // which tells how many there can be
-	}
 	n := int64(min(g.Chunk, g.Limits.Count-g.batch.len()))
-	return int(max(min(n, g.Start.Target-g.seen), 1))
+	return int(max(min(n, g.reader.left()), 1))
 }
 
 // fill puts what was received into the batch.
 func (g *gatherer) fill(context.Context) state {
 	for len(g.pending) > 0 {
-		if !g.batch.add(&g.pending[0], g.Format, g.Limits) {
+		m := &g.pending[0]
+		if !g.reader.joins(g.batch, m) || !g.batch.add(m, g.Format, g.Limits) {
 			return g.handOver
 		}
 		g.pending = g.pending[1:]
@@ -175,6 +186,6 @@ func (g *gatherer) finish(end work.Ended, err error) state {
 // reserve is the time before the deadline that is kept for storing what is held: three times the
 // longest that storing a batch took so far, at least a second, at most a quarter of all the time there was.
 func (g *gatherer) reserve() time.Duration {
-	need := max(3*time.Duration(g.chain.slowest.Load()), time.Second)
+	need := max(3*time.Duration(g.slowest.Load()), time.Second)
 	return min(need, g.Deadline.Sub(g.began)/4)
 }

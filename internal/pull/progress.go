@@ -1,10 +1,6 @@
 package pull
 
-import (
-	"sync/atomic"
-
-	"persistor/internal/record"
-)
+import "sync/atomic"
 
 // Progress can be watched while a loop runs. Safe for concurrent use; a nil Progress counts nothing.
 type Progress struct {
@@ -27,10 +23,10 @@ func (p *Progress) skipped(n int64) {
 	}
 }
 
-func (p *Progress) stored(s record.Span) {
+func (p *Progress) stored(messages, bytes int64) {
 	if p != nil {
-		p.Stored.Add(s.Count)
-		p.Bytes.Add(s.Bytes)
+		p.Stored.Add(messages)
+		p.Bytes.Add(bytes)
 		p.Blobs.Add(1)
 	}
 }

@@ -1,14 +1,20 @@
-// Package pull is the drain loop: messages of one partition become blobs, each message exactly once.
+// Package pull is the drain loop: messages of one source become blobs.
 //
-//	Source.Receive --> batch --encode--> Sink.Create --> Source.Checkpoint
-//	 \______ gather ______/               \______ persist, settle ______/
+//	Source.Receive --> batch --encode--> Sink.Create --> checkpoint or complete
+//	 \______ gather ______/               \______ keep: persist, settle _____/
 //
-// Gathering and persisting run side by side on two batches in turn: while one is being stored the next
+// Gathering and keeping run side by side on two batches in turn: while one is being stored the next
 // is being received, and memory is bounded by those two and by what the source prefetches.
 //
-// What makes it exactly once is the chain (see [chain]): a blob's name is a pure function of the first
-// message in it, it is created only if absent, and a loop that finds its name taken goes on behind the
-// blob that has it.
+// There are three kinds of source, which differ in what may be in one blob, in how a message that comes
+// again is known, and in how a message is settled:
+//
+//   - [Partition]: a partition of an Event Hub, read by position. Its blobs form a chain (see [chain]).
+//   - [Session]: a session of Service Bus, locked by one receiver at a time. Its blobs form a chain, too.
+//   - [Queue]: a queue, subscription or dead-letter queue of Service Bus, whose messages any number of
+//     receivers compete for.
+//
+// In each a blob's name is a pure function of the messages in it, and it is created only if absent.
 package pull
 
 import (
@@ -22,21 +28,14 @@ import (
 	"persistor/internal/work"
 )
 
-// Source is one partition from which one loop reads; used by one goroutine at a time, except that
-// Checkpoint may be called while Receive waits. It does its own reconnecting; the loop never retries.
+// Source is what one loop receives from; used by one goroutine at a time. It does its own reconnecting;
+// the loop never retries.
 type Source interface {
-	// Receive waits for count messages, in order of their sequence numbers, or for fewer when it has no
-	// memory for so many. When ctx ends first it returns what has come so far, which may be nothing, and
-	// no error. The messages are valid until the next call. It returns [ErrSuperseded] when another receiver has taken the partition over.
+	// Receive waits for count messages, or for fewer when it has no memory for so many or when no more
+	// seem to come. When ctx ends first it returns what has come so far, which may be nothing, and no
+	// error. The messages are valid until the next call. It returns [ErrSuperseded] when another receiver
+	// has taken over what it reads, and [ErrDrained] when it knows that there is nothing more to receive.
 	Receive(ctx context.Context, count int) ([]message.Message, error)
-	// Checkpoint records durably that everything up to mark is stored.
-	Checkpoint(ctx context.Context, mark Mark) error
-}
-
-// Mark is a place in a partition: that of the last message stored.
-type Mark struct {
-	SequenceNumber int64
-	Offset         string
 }
 
 // Sink is where blobs go; safe for concurrent use. It retries by itself for as long as ctx allows.
@@ -46,6 +45,8 @@ type Sink interface {
 	Create(ctx context.Context, name string, body []byte, metadata map[string]string) (held map[string]string, err error)
 	// List gives the blobs whose names start with prefix, in order of their names.
 	List(ctx context.Context, prefix string) iter.Seq2[Blob, error]
+	// SetMetadata replaces the metadata of a blob that is there.
+	SetMetadata(ctx context.Context, name string, metadata map[string]string) error
 }
 
 // Blob is a blob that is there.
@@ -54,8 +55,15 @@ type Blob struct {
 	Metadata map[string]string
 }
 
-// ErrSuperseded is what a Source answers when a receiver of the same or a higher owner level took over.
-var ErrSuperseded = errors.New("a newer run has taken the partition over")
+var (
+	// ErrSuperseded is what a Source answers when another receiver took over: of a partition one of the
+	// same or a higher owner level, of a session whoever got hold of it after its lock was lost.
+	ErrSuperseded = errors.New("another receiver has taken over")
+	// ErrImmutable is what a Sink answers that doesn't let a blob's metadata be changed.
+	ErrImmutable = errors.New("the blob can't be changed")
+	// ErrDrained is what a Source answers that knows of its end.
+	ErrDrained = errors.New("there is nothing more to receive")
+)
 
 // Limits say when a batch becomes a blob: the first one reached wins. All are above zero.
 type Limits struct {
@@ -64,64 +72,53 @@ type Limits struct {
 	Age   time.Duration // since the batch's first message was received
 }
 
-// Start is where a loop begins and what it has to reach.
-type Start struct {
-	// After is the sequence number behind which the loop reads: that of a checkpoint, or the one before
-	// the partition's oldest message.
-	After int64
-	// Anchored says that the chain goes on behind After, so that what is missing there is lost. Otherwise
-	// the first message received decides where the chain begins.
-	Anchored bool
-	// Later says that the source begins at a later place, which only its first message will tell.
-	Later bool
-	// Target is the last sequence number to reach.
-	Target int64
-}
-
-// Loop drains one partition, once. Its fields are not changed while it runs.
+// Loop is what the drains of all kinds of source have in common. Its fields are not changed while one
+// runs.
 type Loop struct {
-	Source    Source
-	Sink      Sink
-	Format    record.Format
-	Folder    string // main folder of the blobs' names
-	Partition string
-	RunID     string // goes into the blobs' metadata
+	Sink   Sink
+	Format record.Format
+	Folder string // main folder of the blobs' names
+	RunID  string // goes into the blobs' metadata
 
-	Start  Start
 	Limits Limits
 	// Chunk is how many messages one Receive asks for; at least 1.
 	Chunk int
-	// Idle ends the loop when no message came for so long; 0 means never.
-	Idle time.Duration
+	// Idle ends the loop when no message came for so long, and Quiet ends it as drained; 0 means never.
+	Idle, Quiet time.Duration
 	// Duration ends the loop when it has received for so long, as a deadline does; 0 means never.
 	Duration time.Duration
-	// Deadline is when Run has to be back; what it holds is stored before. Zero means never.
+	// Deadline is when the loop has to be back; what it holds is stored before. Zero means never.
 	Deadline time.Time
-	// CheckpointEvery is how many messages are stored, at least, between two checkpoints; 0 means after
-	// every blob. The last one is always written.
-	CheckpointEvery int64
-	Progress        *Progress // may be nil
+	Progress *Progress // may be nil
 }
 
-// Run drains the partition until it reaches Start.Target, runs idle, out of time or into an error, or
-// until ctx ends. Whatever the reason, it first stores and checkpoints what it has received, within
-// the deadline. It returns after everything that it started has ended. Backlog in the answer is counted
-// against Start.Target.
-func (l *Loop) Run(ctx context.Context) work.Source {
-	began := time.Now()
-	c := &chain{
-		sink: l.Sink, source: l.Source, folder: l.Folder, partition: l.Partition, run: l.RunID,
-		every: l.CheckpointEvery, progress: l.Progress,
-		anchored: l.Start.Anchored, after: -1, settled: -1,
-	}
-	if l.Start.Anchored {
-		c.after, c.settled = l.Start.After, l.Start.After
-	}
-	g := &gatherer{
-		Loop: l, chain: c, began: began, batch: &batch{}, quiet: began,
-		seen: l.Start.After, placed: !l.Start.Later,
-	}
+// reader is what differs between kinds of source while messages are gathered. It is used by the
+// gatherer's goroutine alone.
+type reader interface {
+	Source
+	// left is how many messages are still to be received, as far as is known: 0 when there are no more.
+	left() int64
+	// came takes note of messages that were received, at least one.
+	came([]message.Message)
+	// joins reports whether m may be in one blob with what b holds, and takes note of it. An empty batch
+	// takes any message.
+	joins(b *batch, m *message.Message) bool
+	// patience is how long a batch may wait for more messages, at most.
+	patience() time.Duration
+}
 
+// keeper is what differs while messages are stored and settled. It is used by the persister's goroutine.
+type keeper interface {
+	// keep stores what of b is not stored yet, then settles it.
+	keep(ctx context.Context, b *batch) error
+	// finish settles what is still unsettled, when all batches are kept.
+	finish(ctx context.Context) error
+}
+
+// run drains r into k until there is nothing more, no time, or an error, or until ctx ends. Whatever the
+// reason, it first keeps what was received, within the deadline. It returns after everything that it
+// started has ended.
+func (l *Loop) run(ctx context.Context, r reader, k keeper) (work.Ended, error) {
 	// What was received is stored even when ctx has ended, but not after the deadline.
 	persisting := context.WithoutCancel(ctx)
 	if !l.Deadline.IsZero() {
@@ -129,26 +126,34 @@ func (l *Loop) Run(ctx context.Context) work.Source {
 		persisting, cancel = context.WithDeadline(persisting, l.Deadline)
 		defer cancel()
 	}
+	now := time.Now()
+	g := &gatherer{Loop: l, reader: r, keeper: k, began: now, quiet: now, batch: &batch{}}
 	end, err := g.run(ctx, persisting)
 	if err == nil {
-		err = c.settle(persisting)
+		err = k.finish(persisting)
 	}
-	return l.report(c, end, err, time.Since(began))
-}
-
-func (l *Loop) report(c *chain, end work.Ended, err error, elapsed time.Duration) work.Source {
-	s := work.Source{
-		Partition: l.Partition, Ended: end,
-		Messages: c.messages, Bytes: c.bytes, Blobs: c.blobs, AlreadyStored: c.already,
-		Checkpoint: c.settled, LostToRetention: c.lost, ElapsedSeconds: elapsed.Seconds(),
-	}
-	s.Backlog = max(0, l.Start.Target-max(c.after, l.Start.After))
 	switch {
 	case err == nil:
+		return end, nil
 	case errors.Is(err, ErrSuperseded):
-		s.Ended = work.Superseded
-	default:
-		s.Ended, s.Error = work.Failed, err.Error()
+		return work.Superseded, nil
+	}
+	return work.Failed, err
+}
+
+// counts are what a keeper has done.
+type counts struct {
+	messages, bytes, blobs int64 // stored by this loop
+	already                int64 // received, and found to be stored already
+}
+
+func (c counts) report(end work.Ended, err error, elapsed time.Duration) work.Source {
+	s := work.Source{
+		Ended: end, Messages: c.messages, Bytes: c.bytes, Blobs: c.blobs, AlreadyStored: c.already,
+		ElapsedSeconds: elapsed.Seconds(),
+	}
+	if err != nil {
+		s.Error = err.Error()
 	}
 	return s
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"golang.org/x/sync/errgroup"
+
+	"persistor/internal/amqpclient"
 )
 
 // Options say which hub to read, as whom.
@@ -180,7 +182,7 @@ func (h *Hub) partitionIDs(ctx context.Context) []string {
 func (h *Hub) checkpoints(ctx context.Context) (map[string]int64, error) {
 	list, err := h.options.Checkpoints.ListCheckpoints(ctx, h.namespace, h.Name(), h.options.ConsumerGroup, nil)
 	if err != nil {
-		return nil, fmt.Errorf("read checkpoints of Event Hub %s, consumer group %s: %w; see EVENT_HUB_CHECKPOINT_CONTAINER", h.Name(), h.options.ConsumerGroup, oneLine(err))
+		return nil, fmt.Errorf("read checkpoints of Event Hub %s, consumer group %s: %w; see EVENT_HUB_CHECKPOINT_CONTAINER", h.Name(), h.options.ConsumerGroup, amqpclient.OneLine(err))
 	}
 	at := make(map[string]int64, len(list))
 	for _, c := range list {
@@ -216,7 +218,7 @@ func ask[T any](ctx context.Context, question func() (T, error)) (T, error) {
 			}
 			last = a.err
 		}
-		if !pause(ctx, attempt) {
+		if !amqpclient.Pause(ctx, attempt) {
 			return zero, last
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 
+	"persistor/internal/amqpclient"
 	"persistor/internal/message"
 	"persistor/internal/pull"
 	"persistor/internal/work"
@@ -120,7 +121,7 @@ func (s *Source) Receive(ctx context.Context, count int) ([]message.Message, err
 		if fatal(err) || time.Since(s.failing) > outage {
 			return nil, s.hub.explain("read partition "+s.partition+" of", err)
 		}
-		if !pause(ctx, attempt) {
+		if !amqpclient.Pause(ctx, attempt) {
 			return nil, nil
 		}
 	}
@@ -184,7 +185,7 @@ func (s *Source) Checkpoint(ctx context.Context, mark pull.Mark) error {
 		Offset:                  &mark.Offset,
 	}, nil)
 	if err != nil {
-		return fmt.Errorf("set checkpoint of partition %s: %w; see EVENT_HUB_CHECKPOINT_CONTAINER", s.partition, oneLine(err))
+		return fmt.Errorf("set checkpoint of partition %s: %w; see EVENT_HUB_CHECKPOINT_CONTAINER", s.partition, amqpclient.OneLine(err))
 	}
 	return nil
 }

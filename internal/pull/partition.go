@@ -1,0 +1,97 @@
+package pull
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"persistor/internal/message"
+	"persistor/internal/record"
+	"persistor/internal/work"
+)
+
+// Log is a Source that is read by position: messages come in order of their sequence numbers.
+type Log interface {
+	Source
+	// Checkpoint records durably that everything up to mark is stored. It may be called while Receive
+	// waits.
+	Checkpoint(ctx context.Context, mark Mark) error
+}
+
+// Mark is a place in a partition: that of the last message stored.
+type Mark struct {
+	SequenceNumber int64
+	Offset         string
+}
+
+// Start is where a loop begins and what it has to reach.
+type Start struct {
+	// After is the sequence number behind which the loop reads: that of a checkpoint, or the one before
+	// the partition's oldest message.
+	After int64
+	// Anchored says that the chain goes on behind After, so that what is missing there is lost. Otherwise
+	// the first message received decides where the chain begins.
+	Anchored bool
+	// Later says that the source begins at a later place, which only its first message will tell.
+	Later bool
+	// Target is the last sequence number to reach.
+	Target int64
+}
+
+// Partition drains one partition of an Event Hub, once, each message into exactly one blob.
+type Partition struct {
+	Loop
+	Source    Log
+	Partition string
+	Start     Start
+	// CheckpointEvery is how many messages are stored, at least, between two checkpoints; 0 means after
+	// every blob. The last one is always written.
+	CheckpointEvery int64
+}
+
+// Run drains the partition until it reaches Start.Target, runs idle, out of time or into an error, or
+// until ctx ends. Backlog in the answer is counted against Start.Target.
+func (p *Partition) Run(ctx context.Context) work.Source {
+	began := time.Now()
+	c := &chain{
+		sink: p.Sink, log: p.Source, folder: p.Folder, partition: p.Partition, run: p.RunID,
+		every: p.CheckpointEvery, progress: p.Progress,
+		anchored: p.Start.Anchored, after: -1, settled: -1,
+	}
+	if p.Start.Anchored {
+		c.after, c.settled = p.Start.After, p.Start.After
+	}
+	reading := &partitionReader{Log: p.Source, target: p.Start.Target, seen: p.Start.After, placed: !p.Start.Later}
+	end, err := p.run(ctx, reading, c)
+
+	s := c.report(end, err, time.Since(began))
+	s.Partition, s.Checkpoint, s.LostToRetention = p.Partition, c.settled, c.lost
+	s.Backlog = max(0, p.Start.Target-max(c.after, p.Start.After))
+	return s
+}
+
+// partitionReader knows how far there is to go.
+type partitionReader struct {
+	Log
+	target int64
+	seen   int64 // last sequence number received, or the one to start behind
+	placed bool  // whether seen is known
+}
+
+func (r *partitionReader) left() int64 {
+	if !r.placed {
+		return 1 // which tells how many there can be
+	}
+	return max(r.target-r.seen, 0)
+}
+
+func (r *partitionReader) came(messages []message.Message) {
+	r.seen, r.placed = messages[len(messages)-1].SequenceNumber, true
+}
+
+// joins lets a batch hold sequence numbers without a hole, all of one cell (record.CellSize).
+func (r *partitionReader) joins(b *batch, m *message.Message) bool {
+	return b.len() == 0 || m.SequenceNumber == b.last()+1 && m.SequenceNumber%record.CellSize != 0
+}
+
+func (r *partitionReader) patience() time.Duration { return math.MaxInt64 }

@@ -1,0 +1,201 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"persistor/internal/record"
+	"persistor/internal/work"
+)
+
+// Queue drains a queue, a subscription or a dead-letter queue of Service Bus, beside any number of other
+// receivers that compete for its messages, until no more come.
+type Queue struct {
+	Loop
+	Source Locks
+	Entity string // path of what is drained; goes into the blobs' metadata
+	// Frozen says that delivery counts don't tell whether a message was delivered before, as in a
+	// dead-letter queue, where they stay as they were.
+	Frozen bool
+}
+
+// Run drains until no message came for Quiet or Idle, the time is over or something fails, or until ctx
+// ends.
+func (q *Queue) Run(ctx context.Context) work.Source {
+	began := time.Now()
+	k := &shelf{queue: q}
+	end, err := q.run(ctx, locked{q.Source}, k)
+	s := k.report(end, err, time.Since(began))
+	s.Checkpoint, s.Backlog = -1, -1
+	s.RedeliveryExpected = k.unconfirmed
+	return s
+}
+
+// shelf stores the batches of a receiver that competes with others.
+//
+// Which messages a batch holds is a matter of chance, so a message that comes again comes in another
+// batch, whose blob has another name. Two marks keep it from being stored twice. A blob is created with
+// the mark that its messages are not settled, which goes when the service has confirmed that all of them
+// are removed. And a message that comes again says so by its delivery count. So whoever receives one
+// looks for it in the blobs that still have the mark, where it is if the receiver before was killed, or
+// lost its lock, between storing and settling.
+//
+// What remains possible, and is accepted: a receiver that loses a lock while a blob is being created, and
+// so can't take the message out of it any more, and another that looks for the message just before that
+// blob is there. The record of the second says by its delivery count that it is a repetition.
+type shelf struct {
+	queue *Queue
+	counts
+	unconfirmed int64 // messages that were stored, or lost before that, and will come again
+}
+
+// keep implements [keeper].
+func (k *shelf) keep(ctx context.Context, b *batch) error {
+	k.leaveLost(b)
+	stored, err := k.leaveStored(ctx, b)
+	if err != nil {
+		return err
+	}
+	numbers := b.numbers()
+	var blob heldBlob
+	if b.len() > 0 {
+		if blob, err = k.create(ctx, b); err != nil {
+			return err
+		}
+	}
+	for _, s := range stored {
+		numbers = append(numbers, s.numbers...)
+	}
+	unconfirmed := k.queue.Source.Complete(ctx, numbers)
+	k.unconfirmed += int64(len(unconfirmed))
+	slices.Sort(unconfirmed)
+	for _, s := range append(stored, blob) {
+		if err := k.unmark(ctx, s, unconfirmed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *shelf) finish(context.Context) error { return nil }
+
+// leaveLost leaves out of b what is locked for somebody else by now, and isn't stored yet.
+func (k *shelf) leaveLost(b *batch) {
+	lost := k.queue.Source.Lost(b.numbers())
+	if len(lost) == 0 {
+		return
+	}
+	slices.Sort(lost)
+	b.remove(func(e entry) bool { return in(lost, e.number) })
+	k.unconfirmed += int64(len(lost))
+}
+
+// heldBlob is a blob whose messages are to be completed.
+type heldBlob struct {
+	name    string
+	holding record.Holding
+	numbers []int64 // those that were received here
+}
+
+// leaveStored leaves out of b what a blob holds whose messages are not settled, and returns these blobs.
+func (k *shelf) leaveStored(ctx context.Context, b *batch) ([]heldBlob, error) {
+	var days []time.Time
+	for _, e := range b.left() {
+		suspect := e.again || k.queue.Frozen
+		if suspect && !slices.ContainsFunc(days, func(d time.Time) bool { return day(d) == day(e.enqueued) }) {
+			days = append(days, e.enqueued)
+		}
+	}
+	var found []heldBlob
+	for _, on := range days {
+		for blob, err := range k.queue.Sink.List(ctx, record.QueueDay(k.queue.Folder, on)) {
+			if err != nil {
+				return nil, fmt.Errorf("look for messages that were delivered before: %w", err)
+			}
+			if _, err := record.ParseQueueName(blob.Name); err != nil {
+				continue
+			}
+			h, err := record.ParseHolding(blob.Metadata)
+			if err != nil {
+				return nil, fmt.Errorf("look for messages that were delivered before: %w", foreign(blob.Name, err))
+			}
+			if !h.Unsettled || !h.Of(k.queue.Entity, nil) {
+				continue
+			}
+			numbers := b.remove(func(e entry) bool { return (e.again || k.queue.Frozen) && h.Holds(e.number, e.enqueued) })
+			if len(numbers) > 0 {
+				found = append(found, heldBlob{blob.Name, h, numbers})
+				k.already += int64(len(numbers))
+				k.queue.Progress.skipped(int64(len(numbers)))
+			}
+		}
+	}
+	return found, nil
+}
+
+// create makes the blob of b, or finds that it is there: the name tells exactly these messages.
+func (k *shelf) create(ctx context.Context, b *batch) (heldBlob, error) {
+	h := record.Holding{
+		Entity: k.queue.Entity, Held: record.NewSequences(b.numbers()...), After: -1, Bytes: int64(len(b.live())),
+		Earliest: b.earliest(), Latest: b.latest(), Run: k.queue.RunID, Unsettled: true,
+	}
+	name := record.QueueName(k.queue.Folder, keys(b))
+	blob := heldBlob{name: name, holding: h, numbers: b.numbers()}
+	metadata, err := k.queue.Sink.Create(ctx, name, b.live(), h.Metadata())
+	if err != nil {
+		return heldBlob{}, fmt.Errorf("store %d messages, %d to %d: %w", b.len(), h.Held.First(), h.Held.Last(), err)
+	}
+	if metadata == nil {
+		k.messages += int64(b.len())
+		k.bytes += h.Bytes
+		k.blobs++
+		k.queue.Progress.stored(int64(b.len()), h.Bytes)
+		return blob, nil
+	}
+	blob.holding, err = record.ParseHolding(metadata)
+	if err == nil && !blob.holding.Of(k.queue.Entity, nil) {
+		err = fmt.Errorf("it holds messages of %s", blob.holding.Entity)
+	}
+	if err != nil {
+		return heldBlob{}, fmt.Errorf("store %d messages, %d to %d: %w", b.len(), h.Held.First(), h.Held.Last(), foreign(name, err))
+	}
+	k.already += int64(b.len())
+	k.queue.Progress.skipped(int64(b.len()))
+	return blob, nil
+}
+
+// unmark takes the mark off a blob all of whose messages are known to be settled. A blob that keeps its
+// mark is as good as one without; it is only looked at more often.
+func (k *shelf) unmark(ctx context.Context, s heldBlob, unconfirmed []int64) error {
+	settled := s.name != "" && s.holding.Unsettled && int64(len(s.numbers)) == s.holding.Held.Len() &&
+		!slices.ContainsFunc(s.numbers, func(n int64) bool { return in(unconfirmed, n) })
+	if !settled {
+		return nil
+	}
+	s.holding.Unsettled = false
+	err := k.queue.Sink.SetMetadata(ctx, s.name, s.holding.Metadata())
+	if errors.Is(err, ErrImmutable) || ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("mark blob as settled: %w", err)
+	}
+	return nil
+}
+
+// keys are the messages of a batch.
+func keys(b *batch) []record.Key {
+	all := make([]record.Key, 0, b.len())
+	for _, e := range b.left() {
+		all = append(all, record.Key{SequenceNumber: e.number, Enqueued: e.enqueued})
+	}
+	return all
+}
+
+func in(sorted []int64, n int64) bool {
+	_, found := slices.BinarySearch(sorted, n)
+	return found
+}

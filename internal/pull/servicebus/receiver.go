@@ -1,0 +1,199 @@
+package servicebus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"persistor/internal/amqpclient"
+	"persistor/internal/message"
+)
+
+// outage is how long a connection may be lost before Receive gives up on it.
+const outage = time.Minute
+
+// linger is how long a receive call waits for further messages after its first.
+const linger = 50 * time.Millisecond
+
+// Receiver receives from an entity without sessions, in competition with others; it is a [pull.Locks].
+type Receiver struct {
+	entity     *Entity
+	client     *azservicebus.Client
+	receiver   *azservicebus.Receiver
+	appetite   appetite
+	deliveries deliveries
+	failing    time.Time // since when nothing works; zero when it does
+
+	renewing sync.WaitGroup
+	stop     context.CancelFunc
+}
+
+// OpenReceiver prepares to receive, as one of loops that run at once in a unit. Nothing is asked of the
+// service yet.
+func (e *Entity) OpenReceiver(loops int) (*Receiver, error) {
+	client, err := e.connect()
+	if err != nil {
+		return nil, e.explain("connect to", err)
+	}
+	r := &Receiver{entity: e, client: client, appetite: e.appetite(loops)}
+	if r.receiver, err = r.open(); err != nil {
+		return nil, e.explain("receive from", err)
+	}
+	var renewing context.Context
+	renewing, r.stop = context.WithCancel(context.Background())
+	r.renewing.Go(func() { r.renew(renewing) })
+	return r, nil
+}
+
+// open makes a receiver of the client. It has no link before it is used.
+func (r *Receiver) open() (*azservicebus.Receiver, error) {
+	var o azservicebus.ReceiverOptions
+	if r.entity.options.DeadLetter {
+		o.SubQueue = azservicebus.SubQueueDeadLetter
+	}
+	if queue := r.entity.options.Queue; queue != "" {
+		return r.client.NewReceiverForQueue(queue, &o)
+	}
+	return r.client.NewReceiverForSubscription(r.entity.options.Topic, r.entity.options.Subscription, &o)
+}
+
+func (e *Entity) appetite(loops int) appetite {
+	return appetite{fixed: e.options.Receive, bytes: e.options.ReceiveBytes / max(loops, 1)}
+}
+
+// Receive implements [pull.Source]. A lost connection is opened again for as long as ctx holds and the
+// outage lasts no longer than a minute; what was received before keeps its locks.
+func (r *Receiver) Receive(ctx context.Context, count int) ([]message.Message, error) {
+	r.deliveries.strip()
+	for attempt := 0; ; attempt++ {
+		received, err := receive(ctx, r.receiver, r.appetite.count(count))
+		if len(received) > 0 {
+			r.failing = time.Time{}
+			r.appetite.observe(received)
+			if messages := r.deliveries.take(received); len(messages) > 0 {
+				return messages, nil
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		if err := r.entity.endure(&r.failing, err); err != nil {
+			return nil, err
+		}
+		if !amqpclient.Pause(ctx, attempt) {
+			return nil, nil
+		}
+	}
+}
+
+// endure returns an error when trouble with a link is no longer to be endured; none was told (nil) when
+// the client only lost its link.
+func (e *Entity) endure(since *time.Time, err error) error {
+	if since.IsZero() {
+		*since = time.Now()
+	}
+	if err == nil {
+		err = errors.New("the link was lost")
+	}
+	if fatal(err) || time.Since(*since) > outage {
+		return e.explain("receive from", err)
+	}
+	return nil
+}
+
+// receiving is the part of the client's two receivers that receives.
+type receiving interface {
+	ReceiveMessages(ctx context.Context, n int, o *azservicebus.ReceiveMessagesOptions) ([]*azservicebus.ReceivedMessage, error)
+}
+
+// receive calls the client, which panics at a message with a property DeadLetterReason or
+// DeadLetterErrorDescription that isn't text (azservicebus 1.11.0, message.go).
+func receive(ctx context.Context, r receiving, count int) (received []*azservicebus.ReceivedMessage, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			received, err = nil, unreadable{fmt.Errorf("a message can't be taken by the client: %v: its property DeadLetterReason or DeadLetterErrorDescription is no text", p)}
+		}
+	}()
+	return r.ReceiveMessages(ctx, count, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: linger})
+}
+
+// Lost implements [pull.Locks].
+func (r *Receiver) Lost(numbers []int64) []int64 { return r.deliveries.lostOf(numbers) }
+
+// Complete implements [pull.Locks].
+func (r *Receiver) Complete(ctx context.Context, numbers []int64) []int64 {
+	return r.deliveries.complete(ctx, r.receiver, numbers)
+}
+
+// Window implements [pull.Locks].
+func (r *Receiver) Window() time.Duration {
+	if half := r.deliveries.halfLock(); half > 0 {
+		return half
+	}
+	return math.MaxInt64
+}
+
+// renew renews the locks of messages that wait for long, until ctx ends.
+func (r *Receiver) renew(ctx context.Context) {
+	for pause(ctx, r.deliveries.halfLock()/10) {
+		r.deliveries.each(r.deliveries.due(), func(n int64, held *delivery) {
+			ctx, cancel := context.WithDeadline(ctx, held.until)
+			defer cancel()
+			r.deliveries.renewed(held, r.receiver.RenewMessageLock(ctx, held.received, nil))
+		})
+	}
+}
+
+// pause waits for a part of what a lock lasts, or a while when that isn't known yet.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		d = 100 * time.Millisecond
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// Close gives back what was received and not settled, ends the connection, and says how many messages
+// were given back. The link may have credit left, on which a message that is given back would return at
+// once; so it is closed first, when what came on it meanwhile is taken out, and the messages are given back
+// by another one.
+func (r *Receiver) Close(ctx context.Context) (abandoned int64, err error) {
+	r.stop()
+	r.renewing.Wait()
+	r.collect()
+	err = r.receiver.Close(ctx)
+	if r.deliveries.len() > 0 {
+		back, opening := r.open()
+		if opening == nil {
+			abandoned = r.deliveries.abandon(ctx, back)
+		}
+		err = errors.Join(err, opening)
+	}
+	return abandoned, errors.Join(err, r.client.Close(ctx))
+}
+
+// collect takes what the client has received unasked since the last call.
+func (r *Receiver) collect() {
+	over, cancel := context.WithCancel(context.Background())
+	cancel() // what the client holds it gives out all the same
+	for {
+		received, err := receive(over, r.receiver, 1)
+		if len(received) == 0 || err != nil {
+			return
+		}
+		r.deliveries.take(received)
+		r.deliveries.strip()
+	}
+}

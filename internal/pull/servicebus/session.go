@@ -1,0 +1,265 @@
+package servicebus
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"persistor/internal/amqpclient"
+	"persistor/internal/message"
+	"persistor/internal/pull"
+)
+
+// ErrSessionLocked says that another receiver has the session.
+var ErrSessionLocked = errors.New("the session is locked by another receiver")
+
+// Acceptor takes sessions of an entity, one after the other, over one connection. Not safe for concurrent
+// use.
+type Acceptor struct {
+	entity   *Entity
+	client   *azservicebus.Client
+	appetite appetite
+}
+
+// OpenAcceptor prepares to take sessions, as one of loops that run at once in a unit. Nothing is asked of
+// the service yet.
+func (e *Entity) OpenAcceptor(loops int) (*Acceptor, error) {
+	client, err := e.connect()
+	if err != nil {
+		return nil, e.explain("connect to", err)
+	}
+	return &Acceptor{entity: e, client: client, appetite: e.appetite(loops)}, nil
+}
+
+// Close ends the connection, and gives back what the service has locked for it.
+func (a *Acceptor) Close(ctx context.Context) error { return a.client.Close(ctx) }
+
+// Accept takes the session with the given id, whether it holds messages or not. The error is
+// ErrSessionLocked when another receiver has it.
+func (a *Acceptor) Accept(ctx context.Context, id string) (*Session, error) {
+	s, err := a.accept(ctx, func(ctx context.Context) (*azservicebus.SessionReceiver, error) {
+		o := a.entity.options
+		if o.Queue != "" {
+			return a.client.AcceptSessionForQueue(ctx, o.Queue, id, nil)
+		}
+		return a.client.AcceptSessionForSubscription(ctx, o.Topic, o.Subscription, id, nil)
+	})
+	switch {
+	case condition(err) == conditionSessionLocked:
+		return nil, ErrSessionLocked
+	case err != nil:
+		return nil, a.entity.explain("accept session "+pull.QuoteSession(id)+" of", err)
+	}
+	return s, nil
+}
+
+// Next takes the next session that has messages and isn't locked. It returns nil when none turns up while
+// wait lasts.
+func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, error) {
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	s, err := a.accept(waiting, func(ctx context.Context) (*azservicebus.SessionReceiver, error) {
+		o := a.entity.options
+		if o.Queue != "" {
+			return a.client.AcceptNextSessionForQueue(ctx, o.Queue, nil)
+		}
+		return a.client.AcceptNextSessionForSubscription(ctx, o.Topic, o.Subscription, nil)
+	})
+	switch {
+	case condition(err) == conditionTimeout || err != nil && waiting.Err() != nil:
+		return nil, nil
+	case err != nil:
+		return nil, a.entity.explain("accept the next session of", err)
+	}
+	s.promised = true
+	return s, nil
+}
+
+// accept tries until it has a session, or an error that trying again can't mend.
+func (a *Acceptor) accept(ctx context.Context, open func(context.Context) (*azservicebus.SessionReceiver, error)) (*Session, error) {
+	var failing time.Time
+	for attempt := 0; ; attempt++ {
+		receiver, err := open(ctx)
+		if err == nil {
+			return newSession(a, receiver), nil
+		}
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		if ctx.Err() != nil || condition(err) == conditionTimeout || fatal(err) || time.Since(failing) > outage || !amqpclient.Pause(ctx, attempt) {
+			return nil, err
+		}
+	}
+}
+
+// Session receives the messages of one session, in their order; it is a [pull.Locks]. The session is
+// locked until it is closed, or the lock is lost.
+type Session struct {
+	acceptor   *Acceptor
+	receiver   *azservicebus.SessionReceiver
+	deliveries deliveries
+	failing    time.Time
+	last       int64 // the highest sequence number received; -1 for none
+	promised   bool  // there is a message to be received
+
+	lost     atomic.Bool // the session's lock is gone
+	renewing sync.WaitGroup
+	stop     context.CancelFunc
+}
+
+func newSession(a *Acceptor, r *azservicebus.SessionReceiver) *Session {
+	s := &Session{acceptor: a, receiver: r, last: -1}
+	var renewing context.Context
+	renewing, s.stop = context.WithCancel(context.Background())
+	s.renewing.Go(func() { s.renew(renewing) })
+	return s
+}
+
+// ID is the session's id, which may be empty.
+func (s *Session) ID() string { return s.receiver.SessionID() }
+
+// Receive implements [pull.Source]. It knows when the session is drained, for the service shows what is
+// left in it.
+func (s *Session) Receive(ctx context.Context, count int) ([]message.Message, error) {
+	s.deliveries.strip()
+	for attempt := 0; ; attempt++ {
+		if s.lost.Load() {
+			return nil, pull.ErrSuperseded
+		}
+		messages, err := s.next(ctx, count)
+		switch {
+		case len(messages) > 0:
+			s.failing = time.Time{}
+			return messages, nil
+		case errors.Is(err, pull.ErrDrained):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, nil
+		case condition(err) == conditionSessionLocked || lockLost(err):
+			s.lost.Store(true)
+			continue
+		}
+		if err := s.acceptor.entity.endure(&s.failing, err); err != nil {
+			return nil, err
+		}
+		if !amqpclient.Pause(ctx, attempt) {
+			return nil, nil
+		}
+	}
+}
+
+// next receives once. Where it isn't known that there is another message it looks first: to wait for one
+// that doesn't come would take longer, and leave credit behind. Looking fetches the message, so where they
+// are large it waits.
+func (s *Session) next(ctx context.Context, count int) ([]message.Message, error) {
+	appetite := &s.acceptor.appetite
+	if !s.promised && appetite.large < largeMessage {
+		switch found, err := s.look(ctx); {
+		case err != nil:
+			return nil, err
+		case !found:
+			return nil, pull.ErrDrained
+		}
+	}
+	wait := longestWait
+	if !s.promised && appetite.large >= largeMessage {
+		wait = drainedWait
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	received, err := receive(waiting, s.receiver, appetite.count(count))
+	s.promised = false
+	if len(received) == 0 {
+		if err != nil && ctx.Err() == nil && waiting.Err() != nil && wait == drainedWait {
+			return nil, pull.ErrDrained
+		}
+		return nil, err
+	}
+	appetite.observe(received)
+	for _, r := range received {
+		s.last = max(s.last, number(r))
+	}
+	return s.deliveries.take(received), nil
+}
+
+const (
+	// longestWait is how long a message may take that is known to be there.
+	longestWait = 10 * time.Second
+	// drainedWait is after what time without a message a session of large messages counts as drained.
+	drainedWait = 2 * time.Second
+	// largeMessage is what it is too much to fetch twice, in bytes.
+	largeMessage = 256 << 10
+)
+
+// look reports whether the session holds a message to be received behind the last one. Those that are
+// deferred or scheduled don't count.
+func (s *Session) look(ctx context.Context) (bool, error) {
+	from, count := s.last+1, 1
+	for {
+		seen, err := s.receiver.PeekMessages(ctx, count, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+		if err != nil || len(seen) == 0 {
+			return false, err
+		}
+		if slices.ContainsFunc(seen, func(m *azservicebus.ReceivedMessage) bool { return m.State == azservicebus.MessageStateActive }) {
+			return true, nil
+		}
+		from, count = number(seen[len(seen)-1])+1, 16
+	}
+}
+
+// Lost implements [pull.Locks]: with the session's lock, all are lost.
+func (s *Session) Lost(numbers []int64) []int64 {
+	if s.lost.Load() {
+		return numbers
+	}
+	return nil
+}
+
+// Complete implements [pull.Locks].
+func (s *Session) Complete(ctx context.Context, numbers []int64) []int64 {
+	return s.deliveries.complete(ctx, s.receiver, numbers)
+}
+
+// Window implements [pull.Locks].
+func (s *Session) Window() time.Duration {
+	if half := s.deliveries.halfLock(); half > 0 {
+		return half
+	}
+	return math.MaxInt64
+}
+
+// renew renews the session's lock when a third of its time is left, until ctx ends or the lock is lost.
+func (s *Session) renew(ctx context.Context) {
+	lasts := lockLasts(s.receiver.LockedUntil(), time.Now())
+	until := time.Now().Add(lasts)
+	for pause(ctx, lasts/20) {
+		if time.Until(until) > lasts/3 {
+			continue
+		}
+		renewing, cancel := context.WithDeadline(ctx, until)
+		err := s.receiver.RenewSessionLock(renewing, nil)
+		cancel()
+		switch {
+		case err == nil:
+			lasts = lockLasts(s.receiver.LockedUntil(), time.Now())
+			until = time.Now().Add(lasts)
+		case ctx.Err() == nil && (lockLost(err) || time.Until(until) <= 0):
+			s.lost.Store(true)
+			return
+		}
+	}
+}
+
+// Close gives the session back, with what was received of it and not settled, and says how many messages
+// that were.
+func (s *Session) Close(ctx context.Context) (abandoned int64, err error) {
+	s.stop()
+	s.renewing.Wait()
+	return int64(s.deliveries.len()), s.receiver.Close(ctx)
+}
