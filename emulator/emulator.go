@@ -17,9 +17,9 @@
 //
 // # What is left out
 //
-// TLS and WebSockets; management over HTTP; geo-replication (a hub's georeplication_factor is 1); capture; schema
-// registry; publisher policies; and Microsoft Entra ID: a JSON web token is refused unless [Options.AllowAnyToken] is
-// set. Refused when asked for: transactions (amqp:not-implemented), sending to a publisher's address
+// TLS and WebSockets; management over HTTP but for what [Emulator.AdminHandler] serves; geo-replication (a hub's
+// georeplication_factor is 1); capture; schema registry; publisher policies; and Microsoft Entra ID: a JSON web token is
+// refused unless [Options.AllowAnyToken] is set. Refused when asked for: transactions (amqp:not-implemented), sending to a publisher's address
 // (amqp:not-implemented), sending to a synthetic hub (amqp:not-allowed), and the resumption of links. The capability
 // com.microsoft:idempotent-producer is not offered, so its clients see that it is missing. Events are held in memory
 // alone, and are gone when the emulator is closed.
@@ -66,6 +66,7 @@ type Options struct {
 type Key struct {
 	Name, Value  string
 	Send, Listen bool
+	Manage       bool // also what [Emulator.AdminHandler] serves
 }
 
 // Emulator is a running namespace. Its methods are safe for concurrent use.
@@ -114,7 +115,7 @@ func Start(o Options) (*Emulator, error) {
 		keys: keyring{}, rights: map[string]Key{}, hubs: map[string]*hub{}, entities: map[string]entity{}, queues: map[string]*queue{},
 		connections: map[*connection]struct{}{},
 	}
-	for _, k := range append([]Key{{Name: o.KeyName, Value: o.Key, Send: true, Listen: true}}, o.Keys...) {
+	for _, k := range append([]Key{{Name: o.KeyName, Value: o.Key, Send: true, Listen: true, Manage: true}}, o.Keys...) {
 		if k.Name == "" || k.Value == "" {
 			return nil, errors.New("start emulator: a key has no name or no value")
 		}
