@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"persistor/emulator/internal/wire"
 )
 
 // Rule selects messages of a topic for a subscription.
@@ -61,9 +63,9 @@ type CorrelationFilter struct {
 func (f CorrelationFilter) compile() (func(*ruleMessage) bool, error) {
 	wanted := map[int]string{}
 	for field, text := range map[int]string{
-		fieldMessageID: f.MessageID, fieldTo: f.To, fieldSubject: f.Subject, fieldReplyTo: f.ReplyTo,
-		fieldCorrelationID: f.CorrelationID, fieldContentType: f.ContentType, fieldGroupID: f.SessionID,
-		fieldReplyToGroupID: f.ReplyToSessionID,
+		wire.PropertyMessageID: f.MessageID, wire.PropertyTo: f.To, wire.PropertySubject: f.Subject, wire.PropertyReplyTo: f.ReplyTo,
+		wire.PropertyCorrelationID: f.CorrelationID, wire.PropertyContentType: f.ContentType, wire.PropertyGroupID: f.SessionID,
+		wire.PropertyReplyToGroupID: f.ReplyToSessionID,
 	} {
 		if text != "" {
 			wanted[field] = text

@@ -25,7 +25,7 @@ type ruleMessage struct {
 	head, tail  []byte // the sections before the properties, and those after the application properties
 	ttl         any
 	annotations wire.Map
-	fields      [fieldCount][]byte // of the properties section, encoded, nil for null
+	fields      wire.PropertyFields
 	application []ruleProperty
 }
 
@@ -34,19 +34,6 @@ type ruleProperty struct {
 	name       string
 	key, value []byte
 }
-
-// Places of fields in the properties section, part 3.2.4 of the standard.
-const (
-	fieldMessageID      = 0
-	fieldTo             = 2
-	fieldSubject        = 3
-	fieldReplyTo        = 4
-	fieldCorrelationID  = 5
-	fieldContentType    = 6
-	fieldGroupID        = 10
-	fieldReplyToGroupID = 12
-	fieldCount          = 13
-)
 
 // takeApart splits the message into sections. It was checked when it was sent, so what cannot be read is not there.
 func (m *ruleMessage) takeApart() {
@@ -69,10 +56,7 @@ func (m *ruleMessage) takeApart() {
 		case wire.SectionMessageAnnotations:
 			m.annotations, _ = value.Any().(wire.Map)
 		case wire.SectionProperties:
-			fields := value.List()
-			for i := range m.fields {
-				m.fields[i] = fields.Raw()
-			}
+			m.fields, _ = wire.ParsePropertyFields(section.Value)
 		case wire.SectionApplicationProperties:
 			for pairs := value.Map(); pairs.More(); {
 				p := ruleProperty{key: pairs.Raw(), value: pairs.Raw()}
@@ -139,9 +123,9 @@ type systemProperty struct {
 var systemProperties = func() map[string]systemProperty {
 	all := map[string]systemProperty{}
 	for name, field := range map[string]int{
-		"messageid": fieldMessageID, "to": fieldTo, "label": fieldSubject, "subject": fieldSubject, "replyto": fieldReplyTo,
-		"correlationid": fieldCorrelationID, "contenttype": fieldContentType, "sessionid": fieldGroupID,
-		"replytosessionid": fieldReplyToGroupID,
+		"messageid": wire.PropertyMessageID, "to": wire.PropertyTo, "label": wire.PropertySubject, "subject": wire.PropertySubject, "replyto": wire.PropertyReplyTo,
+		"correlationid": wire.PropertyCorrelationID, "contenttype": wire.PropertyContentType, "sessionid": wire.PropertyGroupID,
+		"replytosessionid": wire.PropertyReplyToGroupID,
 	} {
 		all[name] = systemProperty{func(m *ruleMessage) any { return m.text(field) }, field}
 	}
@@ -279,12 +263,7 @@ func (m *ruleMessage) remove(name string) {
 func (m *ruleMessage) encode() []byte {
 	b := slices.Clone(m.head)
 	if slices.ContainsFunc(m.fields[:], func(f []byte) bool { return f != nil }) {
-		b = wire.AppendList(wire.AppendSection(b, wire.SectionProperties), fieldCount, func(b []byte) []byte {
-			for _, f := range m.fields {
-				b = wire.AppendRaw(b, f)
-			}
-			return b
-		})
+		b = wire.AppendPropertyFields(b, &m.fields)
 	}
 	if len(m.application) > 0 {
 		b = wire.AppendMap(wire.AppendSection(b, wire.SectionApplicationProperties), len(m.application), func(b []byte) []byte {
