@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -190,11 +191,23 @@ func (c *connection) read() error {
 			c.room.Wait()
 		}
 		c.mu.Unlock()
-		c.wake()
+		if done || !c.moreFrames() {
+			c.wake()
+		}
 		if done {
 			return err
 		}
 	}
+}
+
+// moreFrames reports whether another frame has been read already. Its answer then goes out in one write with those of
+// the frames before it.
+func (c *connection) moreFrames() bool {
+	if c.r.Buffered() < wire.FrameHeaderSize {
+		return false
+	}
+	head, _ := c.r.Peek(wire.FrameHeaderSize)
+	return uint64(binary.BigEndian.Uint32(head)) <= uint64(c.r.Buffered())
 }
 
 // handle deals with a frame and reports whether it was the last. The lock is held.

@@ -196,9 +196,14 @@ func (q *queue) limit(m *message) {
 	m.expires = m.enqueued + ttl
 	limited := *m.content
 	limited.ttl = ttl
-	limited.properties[wire.PropertyAbsoluteExpiryTime] = wire.AppendTimestamp(nil, m.expires)
-	if limited.properties[wire.PropertyCreationTime] == nil {
-		limited.properties[wire.PropertyCreationTime] = wire.AppendTimestamp(nil, m.enqueued)
+	limited.properties = nil
+	for section := range wire.Sections(m.properties) {
+		fields, _ := wire.ParsePropertyFields(section.Value)
+		fields[wire.PropertyAbsoluteExpiryTime] = wire.AppendTimestamp(nil, m.expires)
+		if fields[wire.PropertyCreationTime] == nil {
+			fields[wire.PropertyCreationTime] = wire.AppendTimestamp(nil, m.enqueued)
+		}
+		limited.properties = wire.AppendPropertyFields(nil, &fields)
 	}
 	m.content = &limited
 }
@@ -488,7 +493,7 @@ func (d *duplicates) seen(c *content, now int64) bool {
 		delete(d.known, d.order[0].id)
 		d.order = d.order[1:]
 	}
-	id := c.id()
+	id := string(c.id) // its type with its value
 	if _, known := d.known[id]; known {
 		return true
 	}

@@ -94,24 +94,32 @@ func (s *syntheticMessages) enqueued(sequence int64) int64 {
 	return s.First.Add(time.Duration(sequence-1) * s.Interval).UnixMilli()
 }
 
-// make makes a message: {"sequence":1,"filler":"abc..."}, cut or filled to the size.
+// make makes a message.
 func (s *syntheticMessages) make(sequence int64, group *messageSession) *message {
+	c := &content{made: s, number: sequence}
 	var digits [20]byte
-	number := strconv.AppendInt(digits[:0], sequence, 10)
-	body := append(make([]byte, 0, s.BodySize+8), 0x00, 0x53, wire.SectionData, 0xb0, 0, 0, 0, 0)
-	body = append(append(append(body, `{"sequence":`...), number...), `,"filler":"`...)
-	if missing := 8 + s.BodySize - len(body) - 2; missing >= 0 {
-		body = append(append(body, s.filler[:missing]...), `"}`...)
-	}
-	body = body[:8+s.BodySize]
-	binary.BigEndian.PutUint32(body[4:], uint32(s.BodySize))
-	c := &content{body: body}
-	c.properties[wire.PropertyMessageID] = wire.AppendStringBytes(nil, number)
+	c.id = wire.AppendStringBytes(make([]byte, 0, 24), strconv.AppendInt(digits[:0], sequence, 10))
+	var fields wire.PropertyFields
+	fields[wire.PropertyMessageID] = c.id
 	if group != nil {
 		c.session = &group.id
-		c.properties[wire.PropertyGroupID] = wire.AppendString(nil, group.id)
+		fields[wire.PropertyGroupID] = wire.AppendString(nil, group.id)
 	}
+	c.properties = wire.AppendPropertyFields(nil, &fields)
 	return &message{content: c, sequence: sequence, enqueued: s.enqueued(sequence), expires: never, group: group, position: -1}
+}
+
+// appendBody appends the body of a message: {"sequence":1,"filler":"abc..."}, cut or filled to the size.
+func (s *syntheticMessages) appendBody(dst []byte, number int64) []byte {
+	dst = append(wire.AppendSection(dst, wire.SectionData), 0xb0, 0, 0, 0, 0)
+	start := len(dst)
+	binary.BigEndian.PutUint32(dst[start-4:], uint32(s.BodySize))
+	dst = strconv.AppendInt(append(dst, `{"sequence":`...), number, 10)
+	dst = append(dst, `,"filler":"`...)
+	if missing := s.BodySize - (len(dst) - start) - 2; missing >= 0 {
+		return append(append(dst, s.filler[:missing]...), `"}`...)
+	}
+	return dst[:start+s.BodySize]
 }
 
 // madeLane is the messages of a lane that are not made yet: every step-th from next on.

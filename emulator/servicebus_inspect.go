@@ -99,7 +99,7 @@ func (q *queue) show(from int64) (QueueMessage, bool) {
 		if m.locked && m.state == MessageActive {
 			shown.State = MessageLocked
 		}
-		if id, ok := wire.NewReader(m.properties[wire.PropertyMessageID]).Any().(string); ok {
+		if id, ok := wire.NewReader(m.id).Any().(string); ok {
 			shown.MessageID = id
 		}
 		shown.Body = inspect(shown.Message).Body

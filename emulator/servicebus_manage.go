@@ -208,8 +208,10 @@ func (m *management) renewLocks() (wire.Map, error) {
 			q.locks.remove(message)
 			message.lockedUntil = m.now + q.LockDuration.Milliseconds()
 			q.locks.add(message)
+			expirations[i] = wire.Timestamp(message.lockedUntil)
+		} else { // its lock is that of the session
+			expirations[i] = wire.Timestamp(message.group.lockedUntil)
 		}
-		expirations[i] = wire.Timestamp(message.lockedUntil)
 	}
 	return wire.Map{{Key: "expirations", Value: expirations}}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 	"unicode/utf16"
 
 	"persistor/emulator/internal/wire"
@@ -13,16 +14,19 @@ import (
 // content is a message as it was sent, in encoded parts. It is not changed once it is made, so that the copies of a
 // message that subscriptions hold share it.
 type content struct {
-	durable             *bool
-	priority            *uint8
+	header              [2]byte  // durable and priority, plus one, 0 for null
 	ttl                 int64    // ms, 0 for none
 	deliveryAnnotations [][]byte // a key and a value in turn, as all annotations here
 	annotations         [][]byte
-	properties          wire.PropertyFields // with a message-id
-	application         []byte              // the section of application properties, nil without one
-	body                []byte              // the sections of the body and the footer
-	session             *string             // group-id
-	scheduled           int64               // Unix ms, 0 for not
+	properties          []byte // the section, with a message-id
+	id                  []byte // the message-id, encoded
+	application         []byte // the section of application properties, nil without one
+	body                []byte // the sections of the body and the footer
+	session             *string
+	scheduled           int64 // Unix ms, 0 for not
+	// made makes the body of a synthetic message of the number, instead of body.
+	made   *syntheticMessages
+	number int64
 }
 
 // The annotations that the service adds, or does something about.
@@ -44,13 +48,14 @@ const (
 func parseContent(b []byte) (*content, error) {
 	c := &content{}
 	var open *[]byte // the part that ends where the next section begins
-	start := 0
+	var start int
+	var fields wire.PropertyFields
 	for section, err := range wire.Sections(b) {
 		if err != nil {
 			return nil, err
 		}
-		if open == &c.application {
-			c.application, open = b[start:section.Start:section.Start], nil
+		if open != nil && open != &c.body {
+			*open, open = b[start:section.Start:section.Start], nil
 		}
 		switch section.Code {
 		case wire.SectionHeader:
@@ -60,7 +65,8 @@ func parseContent(b []byte) (*content, error) {
 		case wire.SectionMessageAnnotations:
 			c.annotations = c.annotate(section.Value)
 		case wire.SectionProperties:
-			c.properties, err = wire.ParsePropertyFields(section.Value)
+			open, start = &c.properties, section.Start
+			fields, err = wire.ParsePropertyFields(section.Value)
 		case wire.SectionApplicationProperties:
 			open, start = &c.application, section.Start
 		default:
@@ -75,13 +81,21 @@ func parseContent(b []byte) (*content, error) {
 	if open != nil {
 		*open = b[start:len(b):len(b)]
 	}
-	return c, c.identify()
+	return c, c.identify(&fields)
 }
 
 func (c *content) parseHeader(value []byte) error {
 	r := wire.NewReader(value)
 	fields := r.List()
-	c.durable, c.priority = fields.OptionalBool(), fields.Uint8()
+	if durable := fields.OptionalBool(); durable != nil {
+		c.header[0] = 1
+		if *durable {
+			c.header[0] = 2
+		}
+	}
+	if priority := fields.Uint8(); priority != nil && *priority < math.MaxUint8 {
+		c.header[1] = *priority + 1
+	}
 	c.ttl = int64(fields.Uint32Or(0))
 	return fields.Err()
 }
@@ -107,8 +121,8 @@ func (c *content) annotate(annotations []byte) [][]byte {
 }
 
 // identify checks the session id, and sees that there is a message id.
-func (c *content) identify() error {
-	if raw := c.properties[wire.PropertyGroupID]; raw != nil {
+func (c *content) identify(fields *wire.PropertyFields) error {
+	if raw := fields[wire.PropertyGroupID]; raw != nil {
 		id, ok := wire.NewReader(raw).Any().(string)
 		if !ok {
 			return &wire.Error{Condition: wire.ConditionInvalidField, Description: "the group-id, which is the session id, is no string"}
@@ -118,16 +132,18 @@ func (c *content) identify() error {
 		}
 		c.session = &id
 	}
-	switch raw := c.properties[wire.PropertyMessageID]; {
+	switch raw := fields[wire.PropertyMessageID]; {
 	case raw == nil:
 		var id [16]byte
 		rand.Read(id[:])
-		c.properties[wire.PropertyMessageID] = wire.AppendString(nil, hex.EncodeToString(id[:]))
+		fields[wire.PropertyMessageID] = wire.AppendString(nil, hex.EncodeToString(id[:]))
+		c.properties = wire.AppendPropertyFields(nil, fields)
 	case len(raw) > maxIDLength:
 		if id, ok := wire.NewReader(raw).Any().(string); ok && tooLong(id) {
 			return &wire.Error{Condition: conditionArgument, Description: fmt.Sprintf("The message id has more than %d characters.", maxIDLength)}
 		}
 	}
+	c.id = fields[wire.PropertyMessageID]
 	return nil
 }
 
@@ -136,18 +152,48 @@ func tooLong(id string) bool {
 	return len(id) > maxIDLength && len(utf16.Encode([]rune(id))) > maxIDLength
 }
 
-// id identifies the message to duplicate detection. It holds the type too.
-func (c *content) id() string { return string(c.properties[wire.PropertyMessageID]) }
-
 // size is what the message counts for in a queue's size.
 func (c *content) size() int64 {
-	n := len(c.application) + len(c.body)
-	for _, parts := range [][][]byte{c.deliveryAnnotations, c.annotations, c.properties[:]} {
-		for _, part := range parts {
-			n += len(part)
-		}
+	n := len(c.properties) + len(c.application) + len(c.body)
+	if c.made != nil {
+		n += c.made.BodySize
+	}
+	for _, part := range c.deliveryAnnotations {
+		n += len(part)
+	}
+	for _, part := range c.annotations {
+		n += len(part)
 	}
 	return int64(n)
+}
+
+func (c *content) appendHeader(dst []byte, deliveries uint32) []byte {
+	switch c.header[0] {
+	case 0:
+		dst = wire.AppendNull(dst)
+	default:
+		dst = wire.AppendBool(dst, c.header[0] == 2)
+	}
+	if c.header[1] == 0 {
+		dst = wire.AppendNull(dst)
+	} else {
+		dst = wire.AppendAny(dst, c.header[1]-1)
+	}
+	if c.ttl == 0 {
+		dst = wire.AppendNull(dst)
+	} else {
+		dst = wire.AppendUint(dst, uint32(min(c.ttl, math.MaxUint32)))
+	}
+	return wire.AppendUint(wire.AppendNull(dst), deliveries)
+}
+
+// appendRest appends the sections behind the annotations.
+func (c *content) appendRest(dst []byte) []byte {
+	dst = append(append(dst, c.properties...), c.application...)
+	if c.made != nil {
+		return c.made.appendBody(dst, c.number)
+	}
+	return append(dst, c.body...)
 }
 
 // withProperties returns the message with application properties set to other values. A value of a type that cannot
@@ -205,11 +251,10 @@ func has(m wire.Map, key string) bool {
 // encode encodes the message as it was sent.
 func (c *content) encode() []byte {
 	m := message{content: c}
-	b := wire.AppendList(wire.AppendSection(make([]byte, 0, c.size()+100), wire.SectionHeader), 5, m.appendHeader)
+	b := m.appendHeaderSection(make([]byte, 0, c.size()+100))
 	b = appendRawPairs(b, wire.SectionDeliveryAnnotations, c.deliveryAnnotations)
 	b = appendRawPairs(b, wire.SectionMessageAnnotations, c.annotations)
-	b = wire.AppendPropertyFields(b, &c.properties)
-	return append(append(b, c.application...), c.body...)
+	return c.appendRest(b)
 }
 
 func appendRawPairs(dst []byte, section byte, pairs [][]byte) []byte {
@@ -269,32 +314,15 @@ const never = math.MaxInt64
 
 // append appends the message as a client receives it.
 func (m *message) append(dst []byte) []byte {
-	dst = wire.AppendList(wire.AppendSection(dst, wire.SectionHeader), 5, m.appendHeader)
+	dst = m.appendHeaderSection(slices.Grow(dst, int(m.size())+256))
 	if m.locked || len(m.deliveryAnnotations) > 0 {
 		dst = m.appendDeliveryAnnotations(dst)
 	}
-	dst = m.appendAnnotations(dst)
-	dst = wire.AppendPropertyFields(dst, &m.properties)
-	return append(append(dst, m.application...), m.body...)
+	return m.appendRest(m.appendAnnotations(dst))
 }
 
-func (m *message) appendHeader(dst []byte) []byte {
-	if m.durable == nil {
-		dst = wire.AppendNull(dst)
-	} else {
-		dst = wire.AppendBool(dst, *m.durable)
-	}
-	if m.priority == nil {
-		dst = wire.AppendNull(dst)
-	} else {
-		dst = wire.AppendAny(dst, *m.priority)
-	}
-	if m.ttl == 0 {
-		dst = wire.AppendNull(dst)
-	} else {
-		dst = wire.AppendUint(dst, uint32(min(m.ttl, math.MaxUint32)))
-	}
-	return wire.AppendUint(wire.AppendNull(dst), m.deliveries)
+func (m *message) appendHeaderSection(dst []byte) []byte {
+	return wire.AppendList(wire.AppendSection(dst, wire.SectionHeader), 5, func(dst []byte) []byte { return m.appendHeader(dst, m.deliveries) })
 }
 
 func (m *message) appendDeliveryAnnotations(dst []byte) []byte {

@@ -144,8 +144,10 @@ func (r *receiver) take() *message {
 	return m
 }
 
-// starve puts the receiver in line for the next messages.
+// starve puts the receiver in line for the next messages. What it was woken for is not there any more.
 func (r *receiver) starve() {
+	r.queue.promised -= r.promised
+	r.promised = 0
 	r.wants = int64(r.link.credit)
 	if r.hunger == nil {
 		r.hunger = r.queue.hungry.PushBack(r)

@@ -46,6 +46,9 @@ func (c *connection) write() {
 				return
 			}
 			wrote = time.Now()
+			if cap(buf) > 4*writeSize { // there was a large message
+				buf = nil
+			}
 			continue
 		}
 		if finished {
