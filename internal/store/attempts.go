@@ -87,7 +87,7 @@ func answered(err error) bool {
 type refusal struct{ answer *azcore.ResponseError }
 
 func (r *refusal) Error() string {
-	for _, known := range []error{ErrNotFound, ErrNoContainer} {
+	for _, known := range []error{ErrNotFound, ErrNoContainer, ErrImmutable} {
 		if r.Is(known) {
 			return known.Error()
 		}
@@ -107,9 +107,15 @@ func (r *refusal) Is(target error) bool {
 		return target == ErrNotFound
 	case bloberror.ContainerNotFound:
 		return target == ErrNoContainer
+	case bloberror.BlobImmutableDueToPolicy, immutableDueToLegalHold:
+		return target == ErrImmutable
 	}
 	return false
 }
+
+// immutableDueToLegalHold is a code of the service that the SDK has no name for.
+// https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
+const immutableDueToLegalHold bloberror.Code = "BlobImmutableDueToLegalHold"
 
 // failure is an error without answer, made fit to be shown.
 type failure struct {

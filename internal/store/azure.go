@@ -2,12 +2,14 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/url"
 	"strings"
 	"time"
@@ -93,7 +95,7 @@ func newClient(o Options) (*container.Client, error) {
 // checkContainer asks for a blob that no one stores, since reading a blob is a right that every user
 // of this package has, and reading a container's properties is one that no service SAS can give.
 func (s *Azure) checkContainer(ctx context.Context) error {
-	_, err := s.metadata(ctx, ".persistor")
+	_, _, err := s.metadata(ctx, ".persistor")
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -115,7 +117,7 @@ func (s *Azure) Create(ctx context.Context, name string, body []byte, metadata m
 	mark := rand.Text()
 	err := s.put(ctx, name, body, metadata, mark)
 	if err != nil && (!answered(err) || mayBeThere(err)) {
-		there, readErr := s.metadata(ctx, name)
+		there, _, readErr := s.metadata(ctx, name)
 		switch {
 		case readErr == nil && there[writerKey] == mark:
 			return nil, nil
@@ -137,7 +139,7 @@ func (s *Azure) Create(ctx context.Context, name string, body []byte, metadata m
 // Azurite.
 func mayBeThere(err error) bool {
 	return bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet, bloberror.BlobImmutableDueToPolicy,
-		bloberror.UnauthorizedBlobOverwrite, bloberror.AuthorizationPermissionMismatch)
+		immutableDueToLegalHold, bloberror.UnauthorizedBlobOverwrite, bloberror.AuthorizationPermissionMismatch)
 }
 
 // put stores a blob by one Put, tried as often as the time allows.
@@ -163,12 +165,56 @@ func (s *Azure) put(ctx context.Context, name string, body []byte, metadata map[
 	return try.explain(err)
 }
 
+// SetMetadata implements [Store].
+//
+// The service replaces all metadata or none, the mark that Create left included; so the blob is read
+// first, and written on condition that nobody has changed it since. When that fails it was another
+// writer, or this one whose answer got lost: reading it again tells.
+func (s *Azure) SetMetadata(ctx context.Context, name string, metadata map[string]string) error {
+	err := cmp.Or(CheckName(name), CheckMetadata(metadata))
+	if err == nil {
+		for range 100 { // an end, should the condition never hold
+			err = s.replaceMetadata(ctx, name, metadata)
+			if !bloberror.HasCode(err, bloberror.ConditionNotMet) {
+				break
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("set metadata of blob %q: %w", name, err)
+	}
+	return nil
+}
+
+func (s *Azure) replaceMetadata(ctx context.Context, name string, metadata map[string]string) error {
+	there, version, err := s.metadata(ctx, name)
+	if err != nil {
+		return err
+	}
+	headers := make(map[string]*string, len(metadata)+1)
+	if mark, ok := there[writerKey]; ok {
+		headers[writerKey] = &mark
+		delete(there, writerKey)
+	}
+	if maps.Equal(there, metadata) {
+		return nil
+	}
+	for key, value := range metadata {
+		headers[key] = &value
+	}
+	try := newAttempts(ctx, 0)
+	_, err = s.container.NewBlobClient(name).SetMetadata(try.ctx, headers, &blob.SetMetadataOptions{
+		AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfMatch: version}},
+	})
+	return try.explain(err)
+}
+
 // Metadata implements [Store].
 func (s *Azure) Metadata(ctx context.Context, name string) (map[string]string, error) {
 	err := CheckName(name)
 	var there map[string]string
 	if err == nil {
-		there, err = s.metadata(ctx, name)
+		there, _, err = s.metadata(ctx, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read metadata of blob %q: %w", name, err)
@@ -177,14 +223,14 @@ func (s *Azure) Metadata(ctx context.Context, name string) (map[string]string, e
 	return there, nil
 }
 
-// metadata returns a blob's metadata with the writer's mark.
-func (s *Azure) metadata(ctx context.Context, name string) (map[string]string, error) {
+// metadata returns a blob's metadata with the writer's mark, and which version of the blob has them.
+func (s *Azure) metadata(ctx context.Context, name string) (map[string]string, *azcore.ETag, error) {
 	try := newAttempts(ctx, 0)
 	properties, err := s.container.NewBlobClient(name).GetProperties(try.ctx, nil)
 	if err != nil {
-		return nil, try.explain(err)
+		return nil, nil, try.explain(err)
 	}
-	return lowered(properties.Metadata), nil
+	return lowered(properties.Metadata), properties.ETag, nil
 }
 
 // lowered gives metadata their keys back: on their way as headers they lost their case.

@@ -114,6 +114,13 @@ func status(code int) *httptest.ResponseRecorder {
 	return recorded
 }
 
+// refused is an answer with one of the service's codes for errors.
+func refused(code int, name string) *httptest.ResponseRecorder {
+	recorded := status(code)
+	recorded.Header().Set("x-ms-error-code", name)
+	return recorded
+}
+
 func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
@@ -191,6 +198,161 @@ func TestAzureAllAnswersLost(t *testing.T) {
 	}
 }
 
+// setsMetadata reports whether a request is that of SetMetadata.
+func setsMetadata(r *http.Request) bool {
+	return r.Method == http.MethodPut && r.URL.Query().Get("comp") == "metadata"
+}
+
+// TestAzureMarkSurvives changes the metadata of a blob while its writer still waits for the answer: by
+// the mark it must know its blob.
+func TestAzureMarkSurvives(t *testing.T) {
+	t.Parallel()
+	s, f := newFaults(t)
+	first := true
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+		recorded := forward()
+		if r.Method == http.MethodPut && first {
+			first = false
+			if err := f.direct.SetMetadata(t.Context(), "blob", map[string]string{"last": "8"}); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		answer(recorded)
+	})
+	if existing, err := s.Create(t.Context(), "blob", []byte("content"), map[string]string{"last": "7"}); err != nil || existing != nil || first {
+		t.Errorf("Create = %v, %v; want success", existing, err)
+	}
+	if got, err := s.Metadata(t.Context(), "blob"); err != nil || !cmp.Equal(got, map[string]string{"last": "8"}) {
+		t.Errorf("Metadata = %v, %v", got, err)
+	}
+	got, err := s.Container().NewBlobClient("blob").GetProperties(t.Context(), nil)
+	if err != nil || *got.ContentType != contentType {
+		t.Errorf("content type %q, %v", *got.ContentType, err)
+	}
+}
+
+func TestAzureSetMetadataAnswerLost(t *testing.T) {
+	t.Parallel()
+	s, f := newFaults(t)
+	if _, err := s.Create(t.Context(), "blob", nil, map[string]string{"n": "0"}); err != nil {
+		t.Fatal(err)
+	}
+	var writes, written atomic.Int32
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+		recorded := forward()
+		if setsMetadata(r) {
+			if recorded.Code == http.StatusOK {
+				written.Add(1)
+			}
+			if writes.Add(1) <= 2 {
+				return
+			}
+		}
+		answer(recorded)
+	})
+	if err := s.SetMetadata(t.Context(), "blob", map[string]string{"n": "1"}); err != nil || written.Load() != 1 {
+		t.Errorf("SetMetadata whose first answers were lost = %v, written %d times", err, written.Load())
+	}
+	// What is so already is not written again.
+	before := writes.Load()
+	if err := s.SetMetadata(t.Context(), "blob", map[string]string{"n": "1"}); err != nil || writes.Load() != before {
+		t.Errorf("SetMetadata of what is there = %v, in %d requests", err, writes.Load()-before)
+	}
+}
+
+// TestAzureSetMetadataMeanwhile has another writer change the metadata between reading and writing.
+func TestAzureSetMetadataMeanwhile(t *testing.T) {
+	t.Parallel()
+	s, f := newFaults(t)
+	if _, err := s.Create(t.Context(), "blob", nil, map[string]string{"n": "0"}); err != nil {
+		t.Fatal(err)
+	}
+	writes := 0
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+		if setsMetadata(r) {
+			if writes++; writes <= 3 {
+				if err := f.direct.SetMetadata(t.Context(), "blob", map[string]string{"other": strings.Repeat("x", writes)}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		answer(forward())
+	})
+	if err := s.SetMetadata(t.Context(), "blob", map[string]string{"n": "1"}); err != nil || writes != 4 {
+		t.Errorf("SetMetadata = %v after %d writes", err, writes)
+	}
+	if got, err := f.direct.Metadata(t.Context(), "blob"); err != nil || !cmp.Equal(got, map[string]string{"n": "1"}) {
+		t.Errorf("Metadata = %v, %v", got, err)
+	}
+	// Storage that never takes the condition as met is not asked for ever.
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+		if setsMetadata(r) {
+			answer(refused(http.StatusPreconditionFailed, "ConditionNotMet"))
+			return
+		}
+		answer(forward())
+	})
+	if err := s.SetMetadata(t.Context(), "blob", nil); err == nil || !strings.Contains(err.Error(), "ConditionNotMet") {
+		t.Errorf("SetMetadata = %v", err)
+	}
+}
+
+// TestAzureImmutable has a policy or a legal hold refuse what changes a blob, which Azurite knows nothing
+// of. A blob that is there is found all the same.
+func TestAzureImmutable(t *testing.T) {
+	t.Parallel()
+	s, f := newFaults(t)
+	if _, err := s.Create(t.Context(), "blob", nil, map[string]string{"n": "0"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []string{"BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"} {
+		var requests atomic.Int32
+		f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+			requests.Add(1)
+			if r.Method == http.MethodPut {
+				answer(refused(http.StatusConflict, code))
+				return
+			}
+			answer(forward())
+		})
+		err := s.SetMetadata(t.Context(), "blob", map[string]string{"n": "1"})
+		const want = `set metadata of blob "blob": the blob can't be changed: an immutability policy or a legal hold protects it`
+		if !errors.Is(err, ErrImmutable) || err.Error() != want || requests.Load() != 2 {
+			t.Errorf("%s: SetMetadata = %v after %d requests; want %s after 2", code, err, requests.Load(), want)
+		}
+		if there, err := s.Create(t.Context(), "blob", nil, nil); !errors.Is(err, ErrExists) || there["n"] != "0" {
+			t.Errorf("%s: Create of what is there = %v, %v", code, there, err)
+		}
+		if err := s.SetMetadata(t.Context(), "blob", map[string]string{"n": "0"}); err != nil {
+			t.Errorf("%s: SetMetadata that changes nothing = %v", code, err)
+		}
+		if err := s.SetMetadata(t.Context(), "none", nil); !errors.Is(err, ErrNotFound) || errors.Is(err, ErrImmutable) {
+			t.Errorf("%s: SetMetadata of what is not there = %v", code, err)
+		}
+	}
+}
+
+// TestAzureSetMetadataGone has the blob removed between reading and writing.
+func TestAzureSetMetadataGone(t *testing.T) {
+	t.Parallel()
+	s, f := newFaults(t)
+	if _, err := s.Create(t.Context(), "blob", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+		if setsMetadata(r) {
+			if _, err := f.direct.Container().NewBlobClient("blob").Delete(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+		answer(forward())
+	})
+	if err := s.SetMetadata(t.Context(), "blob", map[string]string{"n": "1"}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("SetMetadata = %v, want ErrNotFound", err)
+	}
+}
+
 // TestAzureRefusedAtOnce has storage refuse a Put for good: that is final, and asked once.
 func TestAzureRefusedAtOnce(t *testing.T) {
 	t.Parallel()
@@ -198,9 +360,7 @@ func TestAzureRefusedAtOnce(t *testing.T) {
 	var requests atomic.Int32
 	f.set(func(_ *http.Request, _ forwardFunc, answer answerFunc) {
 		requests.Add(1)
-		refused := status(http.StatusForbidden)
-		refused.Header().Set("x-ms-error-code", "AuthenticationFailed")
-		answer(refused)
+		answer(refused(http.StatusForbidden, "AuthenticationFailed"))
 	})
 	_, err := s.Create(t.Context(), "blob", nil, nil)
 	const want = `create blob "blob" of 0 bytes: storage answered 403 Forbidden (AuthenticationFailed)`
@@ -255,6 +415,9 @@ func TestAzureDownBeyondDeadline(t *testing.T) {
 		"Create":   func(ctx context.Context) error { _, err := s.Create(ctx, "b", nil, nil); return err },
 		"Metadata": func(ctx context.Context) error { _, err := s.Metadata(ctx, "b"); return err },
 		"Open":     func(ctx context.Context) error { _, err := s.Open(ctx, "b"); return err },
+		"SetMetadata": func(ctx context.Context) error {
+			return s.SetMetadata(ctx, "b", nil)
+		},
 		"List": func(ctx context.Context) error {
 			for _, err := range s.List(ctx, "") {
 				return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,8 @@ func TestConformance(t *testing.T) {
 	}{
 		{"a blob comes back as it was", roundTrip},
 		{"metadata come back as they were", metadataRoundTrip},
+		{"metadata are replaced as a whole", metadataReplaced},
+		{"of many who set metadata one is the last", oneIsLast},
 		{"a name is given once", createdOnce},
 		{"of many creators one wins", oneWinner},
 		{"names are refused alike", badNames},
@@ -175,6 +178,80 @@ func metadataRoundTrip(t *testing.T, s store.Store) {
 	}
 }
 
+func metadataReplaced(t *testing.T, s store.Store) {
+	create(t, s, "a/b", []byte("content"), map[string]string{"first": "0", "unsettled": "true"})
+	for _, metadata := range []map[string]string{
+		{"first": "0"}, {"first": "0"}, {}, nil, {"other": "x", "_odd": "a b\"c'\\~!"}, {"k": strings.Repeat("v", store.MaxMetadata-1)},
+	} {
+		if err := s.SetMetadata(t.Context(), "a/b", metadata); err != nil {
+			t.Fatal(err)
+		}
+		want := maps.Clone(metadata)
+		if want == nil {
+			want = map[string]string{}
+		}
+		got, err := s.Metadata(t.Context(), "a/b")
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("Metadata: %v, (-want +got)\n%s", err, diff)
+		}
+		if diff := cmp.Diff([]store.Blob{{Name: "a/b", Size: 7, Metadata: want}}, list(t, s, "")); diff != "" {
+			t.Errorf("List: (-want +got)\n%s", diff)
+		}
+		existing, err := s.Create(t.Context(), "a/b", nil, nil)
+		if diff := cmp.Diff(want, existing); !errors.Is(err, store.ErrExists) || diff != "" {
+			t.Errorf("Create of what is there: %v, (-want +got)\n%s", err, diff)
+		}
+		if got := content(t, s, "a/b"); string(got) != "content" {
+			t.Errorf("with other metadata the blob holds %q", got)
+		}
+	}
+	for _, name := range []string{"a", "a/c", "a/b/c", "b"} {
+		if err := s.SetMetadata(t.Context(), name, map[string]string{"k": "v"}); !errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrImmutable) {
+			t.Errorf("SetMetadata(%q) = %v, want ErrNotFound", name, err)
+		}
+	}
+	if got := list(t, s, ""); len(got) != 1 {
+		t.Errorf("setting metadata of what is not there made blobs: %v", got)
+	}
+}
+
+func oneIsLast(t *testing.T, s store.Store) {
+	create(t, s, "blob", []byte("content"), map[string]string{"a": "0", "b": "0"})
+	const writers = 8
+	read := make(chan struct{})
+	var writing, reading sync.WaitGroup
+	reading.Go(func() {
+		for {
+			if m, err := s.Metadata(t.Context(), "blob"); err != nil || len(m) != 2 || m["a"] != m["b"] {
+				t.Errorf("read meanwhile: %v, %v; want both from one writer", m, err)
+				return
+			}
+			select {
+			case <-read:
+				return
+			default:
+			}
+		}
+	})
+	for i := range writers {
+		writing.Go(func() {
+			for j := range 5 {
+				me := fmt.Sprint(i, "-", j)
+				if err := s.SetMetadata(t.Context(), "blob", map[string]string{"a": me, "b": me}); err != nil {
+					t.Errorf("writer %s: %v", me, err)
+				}
+			}
+		})
+	}
+	writing.Wait()
+	close(read)
+	reading.Wait()
+	m, err := s.Metadata(t.Context(), "blob")
+	if err != nil || !strings.HasSuffix(m["a"], "-4") || m["a"] != m["b"] || string(content(t, s, "blob")) != "content" {
+		t.Errorf("at the end: %v, %v; want what a writer wrote last", m, err)
+	}
+}
+
 func createdOnce(t *testing.T, s store.Store) {
 	create(t, s, "a/b", []byte("first"), map[string]string{"last": "7"})
 	existing, err := s.Create(t.Context(), "a/b", []byte("second"), map[string]string{"last": "9"})
@@ -238,6 +315,9 @@ func badNames(t *testing.T, s store.Store) {
 		if _, err := s.Open(t.Context(), name); err == nil || errors.Is(err, store.ErrNotFound) {
 			t.Errorf("Open(%q) = %v, want it refused", name, err)
 		}
+		if err := s.SetMetadata(t.Context(), name, nil); err == nil || errors.Is(err, store.ErrNotFound) {
+			t.Errorf("SetMetadata(%q) = %v, want it refused", name, err)
+		}
 	}
 	if blobs := list(t, s, ""); blobs != nil {
 		t.Errorf("refused names were stored: %v", blobs)
@@ -245,6 +325,7 @@ func badNames(t *testing.T, s store.Store) {
 }
 
 func badMetadata(t *testing.T, s store.Store) {
+	create(t, s, "good", nil, map[string]string{"k": "v"})
 	for _, metadata := range []map[string]string{
 		{"": "x"}, {"Upper": "x"}, {"9": "x"}, {"a-b": "x"}, {"a.b": "x"}, {strings.Repeat("k", 65): "x"}, {"writer": "x"},
 		{"k": ""}, {"k": " x"}, {"k": "x "}, {"k": "a\nb"}, {"k": "é"}, {"k": strings.Repeat("v", store.MaxMetadata)},
@@ -252,6 +333,12 @@ func badMetadata(t *testing.T, s store.Store) {
 		if _, err := s.Create(t.Context(), "blob", nil, metadata); err == nil {
 			t.Fatalf("metadata %.80v were not refused", metadata)
 		}
+		if err := s.SetMetadata(t.Context(), "good", metadata); err == nil {
+			t.Fatalf("SetMetadata did not refuse %.80v", metadata)
+		}
+	}
+	if m, err := s.Metadata(t.Context(), "good"); err != nil || !cmp.Equal(m, map[string]string{"k": "v"}) {
+		t.Errorf("after refused metadata: %v, %v", m, err)
 	}
 	if _, err := s.Metadata(t.Context(), "blob"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a blob of refused metadata: %v, want ErrNotFound", err)
@@ -283,7 +370,7 @@ func listOrder(t *testing.T, s store.Store) {
 	for _, name := range shuffled {
 		create(t, s, name, []byte(name), nil)
 	}
-	for _, prefix := range []string{"", "a", "b", "b/", "b-", "b/c", "c", "c/", "c/d", "c/d/", "c/d/b", "d/2", "z", "c/d/b/x/y", "./", "../"} {
+	for _, prefix := range []string{"", "a", "b", "b/", "b-", "b/c", "c", "c/", "c/d", "c/d/", "c/d/b", "d/2", "z", "c/d/b/x/y", "c/d/b/x/", "c/d/b/y/z", "x/y/z", "c//", "./", "../"} {
 		var want, got []string
 		for _, name := range names {
 			if strings.HasPrefix(name, prefix) {
@@ -324,8 +411,15 @@ func listLeft(t *testing.T, s store.Store) {
 }
 
 func cancelled(t *testing.T, s store.Store) {
+	create(t, s, "there", nil, map[string]string{"k": "v"})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	if err := s.SetMetadata(ctx, "there", nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("SetMetadata = %v, want context.Canceled", err)
+	}
+	if m, err := s.Metadata(t.Context(), "there"); err != nil || len(m) != 1 {
+		t.Errorf("after a cancelled SetMetadata: %v, %v", m, err)
+	}
 	if _, err := s.Create(ctx, "blob", nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Create = %v, want context.Canceled", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"os"
 	"path"
 	"runtime"
@@ -49,13 +50,16 @@ const staleAfter = 24 * time.Hour
 //
 // Whoever meets a commit without its content takes steps 4 and 5 in the writer's stead. What a dead
 // writer left of steps 1 and 2 is removed when the directory is opened a day later.
+//
+// Metadata change by a new commit that is written and synced as staging/ID.metadata and then renamed to
+// metadata/NAME, over the old one. It names the same content.
 type Dir struct {
 	root *os.Root
 	// synced holds the folders whose own entry is known to be on disk.
 	synced sync.Map
 	// page is how many names of one folder a list holds in memory.
 	page int
-	// step, set by tests alone, is called after each step of Create.
+	// step, set by tests alone, is called after each step of Create and SetMetadata.
 	step func(done string)
 }
 
@@ -179,6 +183,47 @@ func (d *Dir) existing(name string) (map[string]string, error) {
 	return c.Metadata, ErrExists
 }
 
+// SetMetadata implements [Store].
+func (d *Dir) SetMetadata(ctx context.Context, name string, metadata map[string]string) error {
+	err := CheckMetadata(metadata)
+	var c commit
+	if err == nil {
+		c, _, err = d.findNamed(ctx, name)
+	}
+	if err == nil && !maps.Equal(c.Metadata, metadata) {
+		c.Metadata = metadata
+		err = d.recommit(c)
+	}
+	if err == nil {
+		// Not by us alone: whoever wrote the same before may not have come to sync it.
+		err = d.sync(path.Dir(c.path()))
+		d.step("metadata synced")
+	}
+	if err != nil {
+		return fmt.Errorf("set metadata of blob %q: %w", name, err)
+	}
+	return nil
+}
+
+// recommit puts a commit in the place of that of the same name, which is there.
+func (d *Dir) recommit(c commit) error {
+	asJSON, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	staged := path.Join(stagingDir, rand.Text()+".metadata")
+	err = d.write(staged, append(asJSON, '\n'))
+	d.step("metadata staged")
+	if err == nil {
+		err = d.root.Rename(staged, c.path())
+		d.step("metadata replaced")
+	}
+	if err != nil {
+		d.root.Remove(staged) // what can't be removed waits for the sweep
+	}
+	return err
+}
+
 // Metadata implements [Store].
 func (d *Dir) Metadata(ctx context.Context, name string) (map[string]string, error) {
 	c, _, err := d.findNamed(ctx, name)
@@ -201,10 +246,14 @@ func (d *Dir) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// List implements [Store].
+// List implements [Store]. It reads no folder but those that blobs of the prefix can be in.
 func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[Blob, error] {
 	return func(yield func(Blob, error) bool) {
-		d.walk(ctx, "", prefix, yield)
+		folder := prefix[:strings.LastIndexByte(prefix, '/')+1]
+		if folder != "" && CheckName(folder[:len(folder)-1]) != nil {
+			folder = "" // no blob's, and not to be followed: it may lead anywhere
+		}
+		d.walk(ctx, folder, prefix, yield)
 	}
 }
 
@@ -244,8 +293,8 @@ func (d *Dir) walk(ctx context.Context, folder, prefix string, yield func(Blob, 
 // comes before "a/b". A large folder is read several times rather than held in memory.
 func (d *Dir) names(folder, prefix, after string) ([]string, error) {
 	f, err := d.root.Open(path.Join(commitsDir, folder))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // removed by hand meanwhile
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil // never made, or removed by hand meanwhile
 	}
 	if err != nil {
 		return nil, err
@@ -254,6 +303,9 @@ func (d *Dir) names(folder, prefix, after string) ([]string, error) {
 	var names []string
 	for {
 		entries, err := f.ReadDir(1024)
+		if errors.Is(err, syscall.ENOTDIR) {
+			return nil, nil // a blob
+		}
 		for _, e := range entries {
 			name := folder + e.Name()
 			if e.IsDir() {
@@ -373,7 +425,8 @@ func (d *Dir) sweepOne(file string) error {
 	id, isCommit := strings.CutSuffix(file, ".json")
 	if !isCommit {
 		// The commit is staged after the data and removed after their renaming, so data without a
-		// staged commit are not committed. Data with one are swept with it.
+		// staged commit are not committed. Data with one are swept with it. Metadata are of no use to
+		// anyone but a writer that is dead by now, or will be told that they are gone.
 		c := commit{Staging: strings.TrimSuffix(file, ".data")}
 		if _, err := d.root.Stat(c.stagedCommit()); !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -7,10 +7,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,8 +24,12 @@ func TestMain(m *testing.M) {
 	switch root := os.Getenv("STORE_TEST_ROOT"); os.Getenv("STORE_TEST_AS") {
 	case "dies at a step":
 		dieAt(root, os.Getenv("STORE_TEST_STEP"))
+	case "dies setting metadata":
+		dieSettingMetadata(root, os.Getenv("STORE_TEST_STEP"))
 	case "creator":
 		createAll(root)
+	case "setter":
+		setMetadataForever(root)
 	default:
 		os.Exit(m.Run())
 	}
@@ -50,14 +56,25 @@ var crashBody = bytes.Repeat([]byte("whole or not at all\n"), 5000)
 
 func dieAt(root, step string) {
 	d := must(OpenDir(root, true))
-	d.step = func(done string) {
+	d.step = dieAfter(step)
+	must(d.Create(context.Background(), crashName, crashBody, map[string]string{"by": "the dead"}))
+}
+
+func dieSettingMetadata(root, step string) {
+	d := must(OpenDir(root, false))
+	d.step = dieAfter(step)
+	must(0, d.SetMetadata(context.Background(), crashName, map[string]string{"by": "the dead", "as": "new"}))
+}
+
+// dieAfter returns a function for Dir.step that kills this process after the given step.
+func dieAfter(step string) func(string) {
+	return func(done string) {
 		if done == step {
 			self := must(os.FindProcess(os.Getpid()))
 			self.Kill()
 			select {}
 		}
 	}
-	must(d.Create(context.Background(), crashName, crashBody, map[string]string{"by": "the dead"}))
 }
 
 // TestDirKilledAtEachStep kills a process after each step of Create, and lets each method in turn be
@@ -93,6 +110,10 @@ func TestDirKilledAtEachStep(t *testing.T) {
 		"Create": func(d *Dir) (bool, error) {
 			there, err := d.Create(t.Context(), crashName, crashBody, map[string]string{"by": "the living"})
 			return there["by"] == "the dead", ignore(err, ErrExists)
+		},
+		"SetMetadata": func(d *Dir) (bool, error) {
+			err := d.SetMetadata(t.Context(), crashName, map[string]string{"by": "the living"})
+			return err == nil, ignore(err, ErrNotFound)
 		},
 		"sweep": func(d *Dir) (bool, error) {
 			if err := d.sweep(time.Now().Add(time.Hour)); err != nil {
@@ -135,6 +156,135 @@ func TestDirKilledAtEachStep(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDirKilledSettingMetadata kills a process after each step of SetMetadata, and lets each method in
+// turn be the first to look at what it left: the old metadata or the new ones, and the whole blob.
+func TestDirKilledSettingMetadata(t *testing.T) {
+	old, dead, living := map[string]string{"by": "nobody"}, map[string]string{"by": "the dead", "as": "new"}, map[string]string{"by": "the living"}
+	var steps []string
+	d := openDir(t, t.TempDir())
+	if _, err := d.Create(t.Context(), crashName, crashBody, old); err != nil {
+		t.Fatal(err)
+	}
+	d.step = func(done string) { steps = append(steps, done) }
+	if err := d.SetMetadata(t.Context(), crashName, dead); err != nil {
+		t.Fatal(err)
+	}
+	if len(steps) != 3 {
+		t.Fatalf("SetMetadata went through %q", steps)
+	}
+	looks := map[string]func(d *Dir) (map[string]string, error){
+		"Metadata": func(d *Dir) (map[string]string, error) { return d.Metadata(t.Context(), crashName) },
+		"List": func(d *Dir) (map[string]string, error) {
+			for b, err := range d.List(t.Context(), "hub/") {
+				return b.Metadata, err
+			}
+			return nil, ErrNotFound
+		},
+		"Create": func(d *Dir) (map[string]string, error) {
+			there, err := d.Create(t.Context(), crashName, nil, nil)
+			return there, ignore(err, ErrExists)
+		},
+		"sweep": func(d *Dir) (map[string]string, error) {
+			if err := d.sweep(time.Now().Add(time.Hour)); err != nil {
+				return nil, err
+			}
+			return d.Metadata(t.Context(), crashName)
+		},
+	}
+	for i, step := range steps {
+		want := old
+		if i >= slices.Index(steps, "metadata replaced") {
+			want = dead
+		}
+		for method, look := range looks {
+			t.Run(step+"/"+method, func(t *testing.T) {
+				t.Parallel()
+				root := t.TempDir()
+				d := openDir(t, root)
+				if _, err := d.Create(t.Context(), crashName, crashBody, old); err != nil {
+					t.Fatal(err)
+				}
+				if err := process("dies setting metadata", root, step).Run(); err == nil {
+					t.Fatal("the process was not killed")
+				}
+				if got, err := look(d); err != nil || !maps.Equal(got, want) {
+					t.Fatalf("first look: %v, %v; want %v", got, err, want)
+				}
+				whole(t, d, crashName, crashBody)
+				if err := d.SetMetadata(t.Context(), crashName, living); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := d.Metadata(t.Context(), crashName); err != nil || !maps.Equal(got, living) {
+					t.Errorf("set after the kill: %v, %v", got, err)
+				}
+				if err := d.sweep(time.Now().Add(time.Hour)); err != nil {
+					t.Fatal(err)
+				}
+				if left := staged(t, root); left != nil {
+					t.Errorf("after a sweep staging holds %q", left)
+				}
+				whole(t, d, crashName, crashBody)
+			})
+		}
+	}
+}
+
+// setMetadataForever counts in the metadata of a blob, and prints each number once it is there.
+func setMetadataForever(root string) {
+	d := must(OpenDir(root, false))
+	for n := 1; ; n++ {
+		text := strconv.Itoa(n)
+		must(0, d.SetMetadata(context.Background(), crashName, map[string]string{"n": text, "again": text}))
+		fmt.Println(text)
+	}
+}
+
+// TestDirKilledAtRandomSettingMetadata: what was once said to be set is there, or what came next.
+func TestDirKilledAtRandomSettingMetadata(t *testing.T) {
+	kills := 12
+	if os.Getenv("PERSISTOR_SOAK") == "1" {
+		kills = 1000
+	}
+	root := t.TempDir()
+	d := openDir(t, root)
+	if _, err := d.Create(t.Context(), crashName, crashBody, map[string]string{"n": "0", "again": "0"}); err != nil {
+		t.Fatal(err)
+	}
+	for range kills {
+		if err := d.SetMetadata(t.Context(), crashName, map[string]string{"n": "0", "again": "0"}); err != nil {
+			t.Fatal(err)
+		}
+		c := process("setter", root, "")
+		stdout, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Duration(5+mathrand.IntN(60))*time.Millisecond, func() { c.Process.Kill() })
+		said := 0
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			if n, err := strconv.Atoi(lines.Text()); err == nil && n == said+1 {
+				said = n // what the kill cut off is no next number
+			}
+		}
+		c.Wait()
+		got, err := d.Metadata(t.Context(), crashName)
+		n, _ := strconv.Atoi(got["n"])
+		if err != nil || len(got) != 2 || got["n"] != got["again"] || n < said || n > said+1 {
+			t.Fatalf("after %d was set: %v, %v", said, got, err)
+		}
+	}
+	if err := d.sweep(time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if left := staged(t, root); left != nil {
+		t.Errorf("after a sweep staging holds %q", left)
+	}
+	whole(t, d, crashName, crashBody)
 }
 
 func ignore(err, expected error) error {

@@ -116,6 +116,78 @@ func TestDirListsLargeFolders(t *testing.T) {
 	}
 }
 
+// TestDirListsFromThePrefixOn expects of every prefix, however odd, what a look at all names gives, and
+// that no folder is read that it does not lead to.
+func TestDirListsFromThePrefixOn(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	all := []string{"a", "b-c", "b/c", "b/c-d", "c-/x", "c/d-e/f", "c/d/a", "c/d/b/x", "c/d/é", "c/d0", "c0"}
+	for _, name := range all {
+		if _, err := d.Create(t.Context(), name, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(all)
+	for _, prefix := range []string{
+		"", "a", "a/", "a/b", "a/b/c", "b", "b/", "b/c", "b/c/", "b/c-", "c", "c/", "c/d", "c/d/", "c/d/b/x", "c/d/b/x/", "c/d/b/x/y/z", "c/d/é", "x/y/z",
+		".", "./", "../", "./c/", "c/./d", "c/../", "c/../c/", "c/..", "c//", "c//d", "/", "/c/", "//", ".persistor/", ".persistor/metadata/", ".persistor/metadata/c/",
+		"../metadata/c/", "../staging/", "../../", "c/d\x00/", "c/\xff/", strings.Repeat("c/", 1000), strings.Repeat("c", 300) + "/x",
+	} {
+		var want []string
+		for _, name := range all {
+			if strings.HasPrefix(name, prefix) {
+				want = append(want, name)
+			}
+		}
+		if got := names(t, d, prefix); !slices.Equal(got, want) {
+			t.Errorf("List(%q) = %q, want %q", prefix, got, want)
+		}
+	}
+
+	// A damaged blob in a folder beside is nobody's business, and one in it is.
+	if err := os.WriteFile(filepath.Join(d.Path(), commitsDir, "c/d/a"), []byte("damaged"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, d, "c/d/b/"); !slices.Equal(got, []string{"c/d/b/x"}) {
+		t.Errorf("beside a damaged one: %q", got)
+	}
+	for _, err := range d.List(t.Context(), "c/d/") {
+		if err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("List with a damaged blob = %v", err)
+		}
+		break
+	}
+}
+
+// BenchmarkDirListSession lists one session's blobs of a day that has 10,000 sessions.
+func BenchmarkDirListSession(b *testing.B) {
+	d, err := OpenDir(b.TempDir(), true)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	const day = "orders/2026/03/09/"
+	for i := range 10_000 {
+		if err := d.root.MkdirAll(fmt.Sprintf("%s/%ssession-%d", commitsDir, day, i), 0o777); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if _, err := d.Create(b.Context(), day+"session-5000/1.txt", nil, nil); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		found := 0
+		for _, err := range d.List(b.Context(), day+"session-5000/") {
+			if err != nil {
+				b.Fatal(err)
+			}
+			found++
+		}
+		if found != 1 {
+			b.Fatalf("found %d", found)
+		}
+	}
+}
+
 func TestDirRefusesBlobsNamedAsFolders(t *testing.T) {
 	for _, order := range [][2]string{{"a", "a/b"}, {"a/b", "a"}} {
 		d := openDir(t, t.TempDir())
@@ -167,8 +239,9 @@ func TestDirSweep(t *testing.T) {
 	for file, age := range map[string]time.Time{
 		"OLD.data": old, "OLD.json": old, // died between steps 2 and 3
 		"TORN.data": old, "TORN.json": old, // died in step 2
-		"LONE.data": old, // died between steps 1 and 2
-		"NEW.data":  time.Now(), "NEW.json": time.Now(),
+		"LONE.data":    old, // died between steps 1 and 2
+		"OLD.metadata": old, // died before it replaced metadata
+		"NEW.data":     time.Now(), "NEW.json": time.Now(), "NEW.metadata": time.Now(),
 	} {
 		content := `{"name":"blob","staging":"` + strings.TrimSuffix(file, ".json") + `","metadata":{}}`
 		if strings.HasPrefix(file, "TORN") {
@@ -184,7 +257,7 @@ func TestDirSweep(t *testing.T) {
 	for _, file := range staged(t, root) {
 		left = append(left, filepath.Base(file))
 	}
-	if want := []string{"NEW.data", "NEW.json"}; !slices.Equal(left, want) {
+	if want := []string{"NEW.data", "NEW.json", "NEW.metadata"}; !slices.Equal(left, want) {
 		t.Errorf("after the sweep staging holds %q, want %q", left, want)
 	}
 	if got := names(t, d, ""); got != nil {

@@ -1,7 +1,7 @@
-// Package store keeps blobs that are created once and never changed.
+// Package store keeps blobs that are created once; their content never changes.
 //
 // A blob's name is its identity: [Store.Create] stores it only if the name is free, and says what is
-// there when it is not. Two implementations behave alike, and one conformance suite holds both to it:
+// there when it is not. What may change is the metadata, by [Store.SetMetadata]. Two implementations behave alike, and one conformance suite holds both to it:
 // [Azure] over Blob Storage, and [Dir] over a local directory that several processes may share.
 package store
 
@@ -28,6 +28,8 @@ var (
 	ErrExists = errors.New("a blob of this name exists")
 	// ErrNotFound says that no blob has the name.
 	ErrNotFound = errors.New("there is no such blob")
+	// ErrImmutable says that storage lets no one change the blob.
+	ErrImmutable = errors.New("the blob can't be changed: an immutability policy or a legal hold protects it")
 	// ErrNoContainer says that the container, or the directory in its place, is missing.
 	ErrNoContainer = errors.New("there is no such container: correct PERSISTOR_CONTAINER_NAME, or set PERSISTOR_CREATE_CONTAINER=TRUE to have it created")
 )
@@ -53,6 +55,12 @@ type Store interface {
 	//
 	// Names are relative paths as [CheckName] has them; metadata are as [CheckMetadata] has them.
 	Create(ctx context.Context, name string, body []byte, metadata map[string]string) (existing map[string]string, err error)
+
+	// SetMetadata replaces all metadata of a blob, or fails with ErrNotFound or ErrImmutable and changes
+	// nothing. Metadata change as a whole: of several writers one is the last, and who reads meanwhile
+	// gets what was there before or after one of them. On nil they are durable; on any other error they
+	// may have been replaced or not, and the same call again makes sure. It retries as Create does.
+	SetMetadata(ctx context.Context, name string, metadata map[string]string) error
 
 	// Metadata returns the metadata of a blob, or ErrNotFound.
 	Metadata(ctx context.Context, name string) (map[string]string, error)
