@@ -51,3 +51,19 @@ func (q Queue) folder() string {
 	}
 	return folder
 }
+
+// ReadQueue reads the settings of the queue or topic alone, for a program that only sends to it: what of
+// it is drained, its subscription, dead-letter queue or sessions, is left out. The error is an [*Error].
+func ReadQueue(lookup Lookup) (Queue, error) {
+	var q Queue
+	var topic bool
+	service := ServiceBus
+	r := reader{lookup: lookup, service: &service}
+	r.read(q.settings(&topic))
+	r.checkAddress(&q, topic)
+	if err := r.err(); err != nil {
+		return Queue{}, err
+	}
+	q.Subscription, q.DeadLetter, q.Sessions = "", false, false
+	return q, nil
+}

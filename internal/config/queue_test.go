@@ -216,3 +216,27 @@ set them as environment variables (the app settings of a function app); docs/set
 		t.Error(diff)
 	}
 }
+
+// Who sends to a queue or topic needs none of what says how it is drained.
+func TestReadQueue(t *testing.T) {
+	for _, test := range []struct {
+		settings map[string]string
+		want     Queue
+	}{
+		{map[string]string{busSetting: busString, queueSetting: "orders", subqueueSetting: "deadletter", sessionsSetting: "TRUE"},
+			Queue{Connection: Connection{ConnectionString: Secret(busString)}, Name: "orders"}},
+		{map[string]string{busSetting: busString + ";EntityPath=prices", entitySetting: "TOPIC"},
+			Queue{Connection: Connection{ConnectionString: Secret(busString)}, Topic: "prices"}},
+		{map[string]string{busSetting: busString, entitySetting: "TOPIC", topicSetting: "prices", subscriptionSetting: "audit"},
+			Queue{Connection: Connection{ConnectionString: Secret(busString)}, Topic: "prices"}},
+	} {
+		got, err := ReadQueue(lookupIn(test.settings))
+		if diff := cmp.Diff(test.want, got); err != nil || diff != "" {
+			t.Errorf("%v: %v %s", test.settings, err, diff)
+		}
+	}
+	var all *Error
+	if _, err := ReadQueue(lookupIn(map[string]string{entitySetting: "TOPIC"})); !errors.As(err, &all) || len(all.Problems) != 2 {
+		t.Errorf("error %v, want two problems", err)
+	}
+}

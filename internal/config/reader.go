@@ -123,10 +123,18 @@ func (r *reader) checkHub(h *Hub) {
 
 // checkQueue asks for a connection, and for the names of a queue, or of a topic and its subscription.
 func (r *reader) checkQueue(q *Queue, topic bool) {
-	entity, unknown := r.checkNamespace(serviceBus, &q.Connection, busSetting)
+	r.checkAddress(q, topic)
 	if q.DeadLetter {
 		q.Sessions = false
 	}
+	if topic && q.Subscription == "" && !r.blames(entitySetting) && !r.blames(subscriptionSetting) {
+		r.problem(subscriptionSetting, "not set: expected the name of the topic's subscription to drain%s", r.adviceOnType(topic))
+	}
+}
+
+// checkAddress asks for a connection, and for the name of a queue or topic.
+func (r *reader) checkAddress(q *Queue, topic bool) {
+	entity, unknown := r.checkNamespace(serviceBus, &q.Connection, busSetting)
 	if r.blames(entitySetting) {
 		return
 	}
@@ -134,19 +142,20 @@ func (r *reader) checkQueue(q *Queue, topic bool) {
 	if topic {
 		setting, name, noun = topicSetting, &q.Topic, "topic"
 	}
-	advice := ""
+	if r.checkEntity(setting, name, busSetting, entity) && !unknown {
+		r.problem(setting, "not set, and %s has no EntityPath: expected the %s's name%s", busSetting, noun, r.adviceOnType(topic))
+	}
+}
+
+// adviceOnType is for whoever named an entity of the other type than the one that is chosen; else "".
+func (r *reader) adviceOnType(topic bool) string {
 	switch {
 	case topic && r.given(queueSetting):
-		advice = fmt.Sprintf("; to drain the queue in %s, set %s=QUEUE", queueSetting, entitySetting)
+		return fmt.Sprintf("; to drain the queue in %s, set %s=QUEUE", queueSetting, entitySetting)
 	case !topic && (r.given(topicSetting) || r.given(subscriptionSetting)):
-		advice = fmt.Sprintf("; to drain a topic's subscription, set %s=TOPIC", entitySetting)
+		return fmt.Sprintf("; to drain a topic's subscription, set %s=TOPIC", entitySetting)
 	}
-	if r.checkEntity(setting, name, busSetting, entity) && !unknown {
-		r.problem(setting, "not set, and %s has no EntityPath: expected the %s's name%s", busSetting, noun, advice)
-	}
-	if topic && q.Subscription == "" && !r.blames(subscriptionSetting) {
-		r.problem(subscriptionSetting, "not set: expected the name of the topic's subscription to drain%s", advice)
-	}
+	return ""
 }
 
 // checkNamespace asks for a connection, and returns the EntityPath in it. That is unknown when the
