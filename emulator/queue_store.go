@@ -3,6 +3,7 @@ package emulator
 import (
 	"container/heap"
 	"iter"
+	"slices"
 )
 
 // messageStore holds the messages of a queue by sequence number, in chunks that go when all in them are gone. Numbers
@@ -21,9 +22,15 @@ func (s *messageStore) locate(sequence int64) (chunk, slot int64) {
 	return (sequence-1)/chunkSize - s.first, (sequence - 1) % chunkSize
 }
 
-// put stores a message under its sequence number, which must not be one of a chunk that has gone from the front.
+// put stores a message under its sequence number. A synthetic queue with sessions makes its messages out of order, so
+// that a chunk that has gone from the front may come again.
 func (s *messageStore) put(m *message) {
 	i, slot := s.locate(m.sequence)
+	if i < 0 {
+		s.chunks = slices.Insert(s.chunks, 0, make([]*messageChunk, -i)...)
+		s.first += i
+		i = 0
+	}
 	for int64(len(s.chunks)) <= i {
 		s.chunks = append(s.chunks, nil)
 	}
