@@ -52,7 +52,7 @@ func (l *link) deliver(buf []byte) []byte {
 	for n := 0; n < quantum && len(buf) < writeSize; n++ {
 		if l.rest != nil {
 			if buf = l.continuation(buf); l.rest != nil {
-				return buf // the window is used up
+				return buf // the window is used up, or the buffer
 			}
 			continue
 		}
@@ -111,11 +111,12 @@ func (l *link) drained(buf []byte) []byte {
 	}, nil)
 }
 
-// continuation appends frames of a message that is too large for one, until it is sent or the window is used up.
+// continuation appends frames of a message that is too large for one, until it is sent, the window is used up or the
+// buffer is full.
 func (l *link) continuation(buf []byte) []byte {
 	s := l.s
 	room := int(s.c.frameSize()) - len(l.header)
-	for l.rest != nil && s.peerWindow > 0 {
+	for l.rest != nil && s.peerWindow > 0 && len(buf) < writeSize {
 		start := len(buf)
 		n := min(room, len(l.rest))
 		more := n < len(l.rest)

@@ -145,8 +145,8 @@ func (e *Emulator) ThrottleRequests(n int) { e.faults.requests.Store(int64(n)) }
 // ThrottleAttaches has the next n links to a hub, queue, topic or subscription refused with com.microsoft:server-busy.
 func (e *Emulator) ThrottleAttaches(n int) { e.faults.attaches.Store(int64(n)) }
 
-// LoseSettlementReplies has the next n settlements of deliveries take effect without an answer: the client never hears
-// of it, unless it asks for what it settled another way.
+// LoseSettlementReplies has the next n settlements take effect without an answer, be they of deliveries or by requests
+// to $management: the client never hears of it, unless it settles the message another time.
 func (e *Emulator) LoseSettlementReplies(n int) { e.faults.settlements.Store(int64(n)) }
 
 // DetachOnSettlements has the next n settlements of deliveries take effect, and instead of the answer the link detached

@@ -155,7 +155,8 @@ func (q *queue) enqueue(c *content, now int64) int64 {
 	}
 	if q.Sessions && c.session == nil {
 		q.last++
-		q.deadLetter.accept(q.reject(c, reasonNoSession, "The message has no session id, which the entity requires."), 0, q.path, q.last, now)
+		q.info.DeadLettered++
+		q.deadLetter.accept(c.rejected(reasonNoSession, "The message has no session id, which the entity requires."), 0, q.path, q.last, now)
 		return q.last
 	}
 	m := q.add(c, MessageActive, now)
@@ -343,7 +344,7 @@ func (q *queue) abandon(m *message, now int64) {
 	if q.deadLetter != nil {
 		m.deliveries++
 		if m.deliveries >= uint32(q.MaxDeliveryCount) {
-			q.bury(m, reasonDeliveries, fmt.Sprintf("Message could not be consumed after %d delivery attempts.", q.MaxDeliveryCount), now)
+			q.bury(m, m.rejected(reasonDeliveries, fmt.Sprintf("Message could not be consumed after %d delivery attempts.", q.MaxDeliveryCount)))
 			return
 		}
 	}
@@ -364,28 +365,26 @@ func (q *queue) deferMessage(m *message) {
 func (q *queue) expire(m *message, now int64) {
 	q.info.Expired++
 	if q.DeadLetterOnExpiration && q.deadLetter != nil {
-		q.bury(m, reasonExpired, "The message expired and was dead lettered.", now)
+		q.bury(m, m.rejected(reasonExpired, "The message expired and was dead lettered."))
 		return
 	}
 	q.remove(m)
 }
 
-// bury moves a message to the dead-letter queue.
-func (q *queue) bury(m *message, reason, description string, now int64) {
-	c, deliveries, sequence := q.reject(m.content, reason, description), m.deliveries, m.sequence
-	enqueued := m.enqueued
+// bury moves a message to the dead-letter queue, with the properties that say why.
+func (q *queue) bury(m *message, as *content) {
 	q.remove(m)
 	q.info.DeadLettered++
-	q.deadLetter.accept(c, deliveries, q.path, sequence, enqueued)
+	q.deadLetter.accept(as, m.deliveries, q.path, m.sequence, m.enqueued)
 }
 
-// reject returns a message with the properties that say why it was dead-lettered.
-func (q *queue) reject(c *content, reason, description string) *content {
-	c, err := c.withProperties(wire.Map{{Key: propertyReason, Value: reason}, {Key: propertyDescription, Value: description}})
+// rejected returns a message with the properties that say why it was dead-lettered.
+func (c *content) rejected(reason, description string) *content {
+	rejected, err := c.withProperties(wire.Map{{Key: propertyReason, Value: reason}, {Key: propertyDescription, Value: description}})
 	if err != nil {
 		panic(err) // strings are simple
 	}
-	return c
+	return rejected
 }
 
 // accept takes a message in that was dead-lettered. It keeps its enqueued time, and from now on has no end.

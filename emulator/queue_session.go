@@ -40,10 +40,13 @@ func (q *queue) session(id string) *messageSession {
 	return g
 }
 
-// forget lets go of a session of which there is nothing to remember.
+// forget takes a session that has nothing to receive off those that can be accepted next, and lets go of one of which
+// there is nothing to remember.
 func (q *queue) forget(g *messageSession) {
-	if g.messages == 0 && g.holder == nil && g.state == nil {
+	if g.lane.ready == 0 {
 		q.unlist(g)
+	}
+	if g.messages == 0 && g.holder == nil && g.state == nil {
 		delete(q.sessions, g.id)
 	}
 }

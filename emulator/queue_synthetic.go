@@ -79,6 +79,27 @@ func (s *syntheticMessages) fill(q *queue) {
 	}
 }
 
+// purge lets go of the messages that are not made yet.
+func (s *syntheticMessages) purge(q *queue) {
+	lanes := []*lane{&q.lane}
+	for _, g := range q.sessions {
+		lanes = append(lanes, &g.lane)
+		if made := g.lane.made; made != nil {
+			g.messages -= made.left()
+		}
+	}
+	for _, l := range lanes {
+		if l.made != nil {
+			l.ready -= l.made.left()
+			q.info.Active -= l.made.left()
+			l.made.next = s.Messages + 1
+		}
+	}
+	for _, g := range q.sessions {
+		q.forget(g)
+	}
+}
+
 // laneOf returns the lane whose message has a sequence number.
 func (s *syntheticMessages) laneOf(q *queue, sequence int64) *madeLane {
 	if !q.Sessions {
@@ -129,7 +150,12 @@ type madeLane struct {
 	next, step int64
 }
 
-func (l *madeLane) left() int64 { return max((l.of.Messages-l.next)/l.step+1, 0) }
+func (l *madeLane) left() int64 {
+	if l.next > l.of.Messages {
+		return 0
+	}
+	return (l.of.Messages-l.next)/l.step + 1
+}
 
 func (l *madeLane) take() *message {
 	m := l.of.make(l.next, l.group)

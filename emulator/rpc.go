@@ -28,6 +28,7 @@ type reply struct {
 	description string
 	condition   string
 	body        wire.Map
+	lost        bool // it is not sent
 }
 
 const (
@@ -78,7 +79,9 @@ func (n *rpcNode) receive(l *link, _ uint32, body []byte) wire.State {
 	if answer == nil {
 		answer = n.serve(&r)
 	}
-	queue.waiting = append(queue.waiting, answer.encode(properties.MessageID))
+	if !answer.lost {
+		queue.waiting = append(queue.waiting, answer.encode(properties.MessageID))
+	}
 	return &wire.Accepted{}
 }
 

@@ -3,6 +3,7 @@ package emulator
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,8 @@ type QueueMessage struct {
 	SessionID      *string // nil for none
 	State          MessageState
 	DeliveryCount  uint32 // deliveries that failed
+	// Why and where a message in a dead-letter queue was dead-lettered, as far as was said.
+	DeadLetterReason, DeadLetterDescription, DeadLetterSource string
 	// Message is the encoded AMQP message. PutMessages makes one of the body and the ids if it is nil.
 	Message []byte
 	// Body is the body of a message of one data section, nil of any other.
@@ -103,6 +106,9 @@ func (q *queue) show(from int64) (QueueMessage, bool) {
 			shown.MessageID = id
 		}
 		shown.Body = inspect(shown.Message).Body
+		shown.DeadLetterReason, _ = m.property(propertyReason).(string)
+		shown.DeadLetterDescription, _ = m.property(propertyDescription).(string)
+		shown.DeadLetterSource = m.source
 		return shown, true
 	}
 	return QueueMessage{}, false
@@ -178,6 +184,26 @@ func (q *queue) put(ms []QueueMessage) error {
 	}
 	q.arm(now)
 	return nil
+}
+
+// Purge removes all messages of a queue, whatever their state, and returns how many there were. The locks of sessions
+// stay, and so do the states.
+func (e *Emulator) Purge(path string) (int64, error) {
+	q, err := e.queue(path)
+	if err != nil {
+		return 0, fmt.Errorf("purge queue: %w", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sweep(q.now())
+	n := q.info.Active + q.info.Locked + q.info.Deferred + q.info.Scheduled
+	for _, m := range slices.Collect(q.store.from(1)) {
+		q.remove(m)
+	}
+	if q.made != nil {
+		q.made.purge(q)
+	}
+	return n, nil
 }
 
 // encode returns the message, or makes one.

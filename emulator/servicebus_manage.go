@@ -99,7 +99,8 @@ func (q *queue) manage(c *connection, r *request) *reply {
 	q.arm(m.now)
 	switch err := err.(type) {
 	case nil:
-		return &reply{status: http.StatusOK, description: "OK", body: body}
+		lost := short == "update-disposition" && q.e.faults.take(&q.e.faults.settlements)
+		return &reply{status: http.StatusOK, description: "OK", body: body, lost: lost}
 	case emptyReply:
 		return &reply{status: http.StatusNoContent, description: "No Content", body: wire.Map{}}
 	case *wire.Error:
@@ -424,7 +425,7 @@ func (m *management) updateDisposition() (wire.Map, error) {
 	case "defered", "deferred":
 		outcome = &wire.Modified{Undeliverable: true, Annotations: changes}
 	case "suspended":
-		info := wire.Map{{Key: propertyReason, Value: m.body.String("deadletter-reason")}, {Key: propertyDescription, Value: m.body.String("deadletter-description")}}
+		info := wire.Map{{Key: propertyReason, Value: m.body.Get("deadletter-reason")}, {Key: propertyDescription, Value: m.body.Get("deadletter-description")}}
 		outcome = &wire.Rejected{Error: &wire.Error{Condition: conditionDeadLetter, Info: append(info, changes...)}}
 	default:
 		return nil, fmt.Errorf("the disposition-status %s is not known", quoteShort(status))

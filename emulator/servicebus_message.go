@@ -196,6 +196,15 @@ func (c *content) appendRest(dst []byte) []byte {
 	return append(dst, c.body...)
 }
 
+// property returns an application property, nil if there is none.
+func (c *content) property(name string) any {
+	for section := range wire.Sections(c.application) {
+		properties, _ := wire.NewReader(section.Value).Any().(wire.Map)
+		return properties.Get(name)
+	}
+	return nil
+}
+
 // withProperties returns the message with application properties set to other values. A value of a type that cannot
 // stand there is an error.
 func (c *content) withProperties(changes wire.Map) (*content, error) {

@@ -235,7 +235,7 @@ func (q *queue) settle(m *message, s wire.State, now int64) (wire.State, error) 
 		if s.Error != nil {
 			info = s.Error.Info
 		}
-		return &wire.Rejected{}, q.deadLetterAs(m, info.String(propertyReason), info.String(propertyDescription), info, now)
+		return &wire.Rejected{}, q.deadLetterAs(m, info)
 	default: // released, or settled without an outcome
 		q.release(m, now)
 	}
@@ -253,20 +253,24 @@ func (q *queue) modify(m *message, changes wire.Map) error {
 	return nil
 }
 
-// deadLetterAs dead-letters a message as its receiver wants it. From a dead-letter queue there is no further way.
-func (q *queue) deadLetterAs(m *message, reason, description string, changes wire.Map, now int64) error {
+// deadLetterAs dead-letters a message as its receiver wants it: with a reason and a description, if they are text, and
+// other properties. From a dead-letter queue there is no further way.
+func (q *queue) deadLetterAs(m *message, info wire.Map) error {
 	if q.deadLetter == nil {
 		return &wire.Error{Condition: wire.ConditionNotAllowed, Description: q.e.describe(q.path, "a message in a dead-letter queue cannot be dead-lettered")}
 	}
 	var properties wire.Map
-	for _, p := range changes {
-		if p.Key != propertyReason && p.Key != propertyDescription && p.Key != wire.Symbol(propertyReason) && p.Key != wire.Symbol(propertyDescription) {
-			properties = append(properties, p)
+	for _, p := range info {
+		name := ruleValue(p.Key) // a string, of symbols too
+		if _, isText := p.Value.(string); !isText && (name == propertyReason || name == propertyDescription) {
+			continue
 		}
+		properties = append(properties, p)
 	}
-	if err := q.modify(m, properties); err != nil {
+	rejected, err := m.withProperties(properties)
+	if err != nil {
 		return err
 	}
-	q.bury(m, reason, description, now)
+	q.bury(m, rejected)
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"persistor/emulator"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
 )
 
 // queueName is the queue that most tests use.
@@ -89,6 +90,16 @@ func acceptNext(t testing.TB, c *azservicebus.Client, queue string) *azservicebu
 	}
 	closeLater(t, r)
 	return r
+}
+
+// dialBus is a go-amqp connection with a token for the whole namespace.
+func dialBus(t testing.TB, e *emulator.Emulator) *amqp.Conn {
+	t.Helper()
+	conn := dialAMQP(t, e)
+	if _, err := call(withTimeout(t), conn, "$cbs", putToken(e, "", token(e, e.Address(), time.Now().Add(time.Hour)))); err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 func sendTo(t testing.TB, s *azservicebus.Sender, ms ...*azservicebus.Message) {
