@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,6 +221,19 @@ func queueInfo(t testing.TB, e *emulator.Emulator, path string) emulator.QueueIn
 	}
 	return info
 }
+
+// testClock is a clock that stands still until it is set.
+type testClock struct{ at atomic.Int64 }
+
+// newClock is a clock that shows now, to the millisecond: clients go by their own clock when they sign tokens.
+func newClock() *testClock {
+	c := &testClock{}
+	c.at.Store(time.Now().UnixMilli())
+	return c
+}
+
+func (c *testClock) now() time.Time      { return time.UnixMilli(c.at.Load()).UTC() }
+func (c *testClock) add(d time.Duration) { c.at.Add(d.Milliseconds()) }
 
 // eventually waits until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
