@@ -34,7 +34,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/fanout":          {"internal/work"},
 		"internal/api":             {"internal/fanout", "internal/work"},
 		"internal/config":          {"internal/work"},
-		"internal/publish":         {"internal/message", "internal/config"},
+		"internal/publish":         {"internal/message", "internal/config", "internal/amqpclient"},
 		"internal/audit":           {"internal/message", "internal/record", "internal/store", "internal/work"},
 	}
 	for name, may := range allowed {

@@ -15,7 +15,7 @@ import (
 // publish sends all events to the hub, keeps what the audit has to know of each, and returns what the hub
 // has in each partition afterwards.
 func (d *demo) publish(ctx context.Context) (held map[string]work.Range, err error) {
-	producer, err := publish.NewProducer(config.Hub{
+	producer, err := publish.ToHub(config.Hub{
 		Connection: config.Connection{ConnectionString: config.Secret(d.hub.ConnectionString())},
 		Name:       hubName,
 	})
@@ -30,8 +30,8 @@ func (d *demo) publish(ctx context.Context) (held map[string]work.Range, err err
 
 	shown := newProgress(d.Progress, d.Width, "Published", []part{{name: "published", total: int64(d.Events)}})
 	var keepErr error
-	_, err = publish.Events(ctx, producer, d.events(&keepErr), publish.Options{
-		Progress: func(r publish.Result) { shown.update([]int64{r.Events}) },
+	_, err = publish.Send(ctx, producer, d.events(&keepErr), publish.Options{
+		Progress: func(r publish.Result) { shown.update([]int64{r.Messages}) },
 	})
 	shown.end()
 	if err == nil {
@@ -53,8 +53,8 @@ func (d *demo) publish(ctx context.Context) (held map[string]work.Range, err err
 }
 
 // events makes the events and keeps what they hold; an error ends them.
-func (d *demo) events(err *error) iter.Seq[publish.Event] {
-	return func(yield func(publish.Event) bool) {
+func (d *demo) events(err *error) iter.Seq[publish.Message] {
+	return func(yield func(publish.Message) bool) {
 		for n := range d.Events {
 			m := d.telemetry.Event(n)
 			if *err = d.published.Keep(m); *err != nil || !yield(eventOf(m)) {
@@ -65,12 +65,12 @@ func (d *demo) events(err *error) iter.Seq[publish.Event] {
 }
 
 // eventOf is a message as the client sends it.
-func eventOf(m *message.Message) publish.Event {
-	return publish.Event{
+func eventOf(m *message.Message) publish.Message {
+	return publish.Message{
 		Body:          m.Body.Data[0],
 		Properties:    m.Properties,
 		ContentType:   m.ContentType,
-		MessageID:     m.ID,
+		ID:            m.ID,
 		CorrelationID: m.CorrelationID,
 		Key:           m.PartitionKey,
 	}

@@ -1,4 +1,5 @@
-// Package publish sends events to an Event Hub, in full batches of which several are under way at once.
+// Package publish sends messages to an Event Hub, or to a queue or topic of Service Bus, in full batches of
+// which several are under way at once.
 package publish
 
 import (
@@ -12,58 +13,36 @@ import (
 	"sync"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
-	"github.com/Azure/go-amqp"
 	"golang.org/x/sync/errgroup"
 
-	"persistor/internal/message"
+	"persistor/internal/amqpclient"
 )
-
-// Event is one event to send.
-type Event struct {
-	Body []byte
-	// Properties are the application properties: AMQP scalars as [message.Message] lists them. They are
-	// not changed.
-	Properties  map[string]any
-	ContentType *string
-	// MessageID and CorrelationID are nil, string, uint64, [message.UUID] or []byte. The SDK makes up
-	// a message id where there is none.
-	MessageID     any
-	CorrelationID any
-
-	// Partition is the id of the partition to send to; "" leaves the choice to Key, or to the hub.
-	Partition string
-	// Key is the partition key; nil for none. With a Partition it is only written into the event: so
-	// events of many keys fill one batch. Without, the hub chooses the partition by it, and since all
-	// of a batch have one key then, many keys mean small batches.
-	Key *string
-}
 
 // Options say how to send. The zero value is usable.
 type Options struct {
-	// InFlight is how many batches are under way at once: 1 to 64, 0 means 8. Batches of one partition
-	// or key follow each other, whatever it says.
+	// InFlight is how many batches are under way at once: 1 to 64, 0 means 8. Batches of one partition, key
+	// or session follow each other, whatever it says.
 	InFlight int
-	// Progress is called after every batch that the hub has accepted, one call at a time; nil for none.
+	// Progress is called after every batch that the service has accepted, one call at a time; nil for none.
 	Progress func(Result)
 }
 
-// Result counts what the hub has accepted.
+// Result counts what the service has accepted.
 type Result struct {
-	Events  int64         `json:"events"`
-	Bytes   int64         `json:"bytes"` // of bodies
-	Batches int64         `json:"batches"`
-	Elapsed time.Duration `json:"-"`
+	Messages int64
+	Bytes    int64 // of bodies
+	Batches  int64
+	Elapsed  time.Duration
 }
 
-// TooLargeError says which event does not fit into a batch of its own.
+// TooLargeError says which message does not fit into a batch of its own.
 type TooLargeError struct {
-	Event int64 // counts from 0
-	Bytes int   // of its body
+	Message int64 // counts from 0
+	Bytes   int   // of its body
 }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("event %d with a body of %d bytes is larger than the hub accepts", e.Event, e.Bytes)
+	return fmt.Sprintf("message %d with a body of %d bytes is larger than a batch may be", e.Message, e.Bytes)
 }
 
 const (
@@ -71,19 +50,19 @@ const (
 	maxInFlight     = 64
 	// maxHeld bounds the bytes that batches hold while they fill, over all lanes.
 	maxHeld = 32 << 20
-	// maxLanes bounds the lanes that are being filled, for events of many keys.
+	// maxLanes bounds the lanes that are being filled, for messages of many keys or sessions.
 	maxLanes = 1024
 )
 
-// Events sends events in the order they come, by partition or key: within one of these no event
-// overtakes another. Events with neither may. It returns when all that it sent is answered, and counts
-// what the hub accepted also when it fails; a batch that failed may have been accepted nevertheless
-// (its answer lost), and the SDK's own retries can repeat a batch for the same reason.
+// Send sends messages in the order they come, by partition, key or session: within one of these no message
+// overtakes another. Messages with none may. It returns when all that it sent is answered, and counts what
+// the service accepted also when it fails; a batch that failed may have been accepted nevertheless (its
+// answer lost), and the SDKs' own retries can repeat a batch for the same reason.
 //
 // When ctx ends, the error wraps its cause.
-func Events(ctx context.Context, producer *azeventhubs.ProducerClient, events iter.Seq[Event], options Options) (Result, error) {
+func Send(ctx context.Context, to Producer, messages iter.Seq[Message], options Options) (Result, error) {
 	if options.InFlight < 0 || options.InFlight > maxInFlight {
-		return Result{}, fmt.Errorf("publish events: %d batches in flight: expected 1 to %d", options.InFlight, maxInFlight)
+		return Result{}, fmt.Errorf("publish messages: %d batches in flight: expected 1 to %d", options.InFlight, maxInFlight)
 	}
 	if options.InFlight == 0 {
 		options.InFlight = defaultInFlight
@@ -91,52 +70,32 @@ func Events(ctx context.Context, producer *azeventhubs.ProducerClient, events it
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(options.InFlight)
 	s := &sender{
-		producer: producer,
+		producer: to,
 		group:    group,
 		lanes:    make(map[target]*lane),
 		progress: options.Progress,
 		start:    time.Now(),
 	}
-	fillErr := s.fill(sending, events)
+	fillErr := s.fill(sending, messages)
 	sendErr := group.Wait()
 	s.result.Elapsed = time.Since(s.start)
 	switch {
 	case ctx.Err() != nil:
-		return s.result, fmt.Errorf("publish events: stopped after %d were accepted: %w", s.result.Events, context.Cause(ctx))
+		return s.result, fmt.Errorf("publish messages: stopped after %d were accepted: %w", s.result.Messages, context.Cause(ctx))
 	case sendErr != nil: // the cause of a fillErr, if both failed
-		return s.result, fmt.Errorf("publish events: after %d were accepted: %w", s.result.Events, sendErr)
+		return s.result, fmt.Errorf("publish messages: after %d were accepted: %w", s.result.Messages, sendErr)
 	case fillErr != nil:
-		return s.result, fmt.Errorf("publish events: after %d were accepted: %w", s.result.Events, fillErr)
+		return s.result, fmt.Errorf("publish messages: after %d were accepted: %w", s.result.Messages, fillErr)
 	}
 	return s.result, nil
-}
-
-// target is what the events of one batch have in common.
-type target struct {
-	partition string
-	key       string
-	keyed     bool // the key may be ""
-}
-
-// ordered reports whether a target's batches have to follow each other.
-func (t target) ordered() bool { return t.partition != "" || t.keyed }
-
-func (e Event) target() target {
-	switch {
-	case e.Partition != "":
-		return target{partition: e.Partition}
-	case e.Key != nil:
-		return target{key: *e.Key, keyed: true}
-	}
-	return target{}
 }
 
 // lane is a target's batch while it fills.
 type lane struct {
 	target target
-	batch  *azeventhubs.EventDataBatch // nil when nothing waits
-	bodies int64                       // bytes
-	last   *flight                     // the batch before; nil when there is none
+	batch  batch   // nil when nothing waits
+	bodies int64   // bytes
+	last   *flight // the batch before; nil when there is none
 }
 
 // flight is a batch that was handed over for sending. The field err is set before done is closed.
@@ -146,7 +105,7 @@ type flight struct {
 }
 
 type sender struct {
-	producer *azeventhubs.ProducerClient
+	producer Producer
 	group    *errgroup.Group
 
 	// Of the filling goroutine alone.
@@ -159,18 +118,18 @@ type sender struct {
 	start    time.Time
 }
 
-// fill puts events into batches, and hands over those that are full, then the rest.
-func (s *sender) fill(ctx context.Context, events iter.Seq[Event]) error {
+// fill puts messages into batches, and hands over those that are full, then the rest.
+func (s *sender) fill(ctx context.Context, messages iter.Seq[Message]) error {
 	var n int64
-	for event := range events {
+	for m := range messages {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := s.add(ctx, event); errors.Is(err, azeventhubs.ErrEventDataTooLarge) {
+		if err := s.add(ctx, &m); errors.Is(err, errFull) {
 			s.flush(ctx) // what came before it is sent
-			return &TooLargeError{n, len(event.Body)}
+			return &TooLargeError{n, len(m.Body)}
 		} else if err != nil {
-			return fmt.Errorf("add event %d: %w", n, err)
+			return fmt.Errorf("add message %d: %w", n, err)
 		}
 		n++
 		if s.held > maxHeld || len(s.lanes) > maxLanes {
@@ -183,41 +142,41 @@ func (s *sender) fill(ctx context.Context, events iter.Seq[Event]) error {
 	return nil
 }
 
-// add puts an event into its lane's batch. When the batch is full it goes, and the event starts the next.
-func (s *sender) add(ctx context.Context, event Event) error {
-	t := event.target()
+// add puts a message into its lane's batch. When the batch is full it goes, and the message starts the next.
+func (s *sender) add(ctx context.Context, m *Message) error {
+	t, err := s.producer.target(m)
+	if err != nil {
+		return err
+	}
 	l := s.lanes[t]
 	if l == nil {
 		l = &lane{target: t}
 		s.lanes[t] = l
 	}
-	message := event.message()
 	if l.batch != nil {
-		err := s.put(l, message, len(event.Body))
-		if !errors.Is(err, azeventhubs.ErrEventDataTooLarge) {
+		err := s.put(l, m)
+		if !errors.Is(err, errFull) {
 			return err
 		}
 		s.send(ctx, l)
 	}
-	batch, err := s.producer.NewEventDataBatch(ctx, t.options())
-	if err != nil {
-		return fmt.Errorf("open a batch: %w", err)
+	if l.batch, err = s.producer.open(ctx, t); err != nil {
+		return fmt.Errorf("open a batch: %w", amqpclient.OneLine(err))
 	}
-	l.batch = batch
-	if err := s.put(l, message, len(event.Body)); err != nil {
+	if err := s.put(l, m); err != nil {
 		l.batch = nil
 		return err
 	}
 	return nil
 }
 
-func (s *sender) put(l *lane, message *azeventhubs.AMQPAnnotatedMessage, body int) error {
-	before := l.batch.NumBytes()
-	if err := l.batch.AddAMQPAnnotatedMessage(message, nil); err != nil {
+func (s *sender) put(l *lane, m *Message) error {
+	before := l.batch.bytes()
+	if err := l.batch.add(m); err != nil {
 		return err
 	}
-	l.bodies += int64(body)
-	s.held += l.batch.NumBytes() - before
+	l.bodies += int64(len(m.Body))
+	s.held += l.batch.bytes() - before
 	return nil
 }
 
@@ -255,7 +214,7 @@ func (l *lane) size() uint64 {
 	if l.batch == nil {
 		return 0
 	}
-	return l.batch.NumBytes()
+	return l.batch.bytes()
 }
 
 // flush hands over every batch that holds something.
@@ -271,7 +230,7 @@ func (s *sender) flush(ctx context.Context) {
 func (s *sender) send(ctx context.Context, l *lane) {
 	batch, bodies, before, target := l.batch, l.bodies, l.last, l.target
 	this := &flight{done: make(chan struct{})}
-	s.held -= batch.NumBytes()
+	s.held -= batch.bytes()
 	l.batch, l.bodies, l.last = nil, 0, this
 	if !target.ordered() {
 		before = nil
@@ -284,7 +243,7 @@ func (s *sender) send(ctx context.Context, l *lane) {
 }
 
 // deliver sends one batch, after the one before it was accepted.
-func (s *sender) deliver(ctx context.Context, batch *azeventhubs.EventDataBatch, bodies int64, before *flight, t target) error {
+func (s *sender) deliver(ctx context.Context, batch batch, bodies int64, before *flight, t target) error {
 	if before != nil {
 		<-before.done // ends with ctx
 		if before.err != nil {
@@ -294,79 +253,17 @@ func (s *sender) deliver(ctx context.Context, batch *azeventhubs.EventDataBatch,
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := s.producer.SendEventDataBatch(ctx, batch, nil); err != nil {
-		return fmt.Errorf("send %d events to %s: %w", batch.NumEvents(), t, err)
+	if err := batch.send(ctx); err != nil {
+		return fmt.Errorf("send %d messages%s: %w", batch.messages(), t.to(), amqpclient.OneLine(err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.result.Batches++
-	s.result.Events += int64(batch.NumEvents())
+	s.result.Messages += int64(batch.messages())
 	s.result.Bytes += bodies
 	s.result.Elapsed = time.Since(s.start)
 	if s.progress != nil {
 		s.progress(s.result)
 	}
 	return nil
-}
-
-func (t target) options() *azeventhubs.EventDataBatchOptions {
-	switch {
-	case t.partition != "":
-		return &azeventhubs.EventDataBatchOptions{PartitionID: &t.partition}
-	case t.keyed:
-		return &azeventhubs.EventDataBatchOptions{PartitionKey: &t.key}
-	}
-	return nil
-}
-
-func (t target) String() string {
-	switch {
-	case t.partition != "":
-		return fmt.Sprintf("partition %q", t.partition)
-	case t.keyed:
-		return fmt.Sprintf("the partition of key %q", t.key)
-	}
-	return "any partition"
-}
-
-// partitionKeyAnnotation carries the partition key, as the SDK writes it from a batch's options.
-const partitionKeyAnnotation = "x-opt-partition-key"
-
-func (e Event) message() *azeventhubs.AMQPAnnotatedMessage {
-	m := &azeventhubs.AMQPAnnotatedMessage{
-		ApplicationProperties: sendableMap(e.Properties),
-		Body:                  azeventhubs.AMQPAnnotatedMessageBody{Data: [][]byte{e.Body}},
-		Properties: &azeventhubs.AMQPAnnotatedMessageProperties{
-			ContentType:   e.ContentType,
-			MessageID:     sendable(e.MessageID),
-			CorrelationID: sendable(e.CorrelationID),
-		},
-	}
-	if e.Key != nil && e.Partition != "" {
-		m.MessageAnnotations = map[any]any{partitionKeyAnnotation: *e.Key}
-	}
-	return m
-}
-
-// sendable is a value in the types of the client, which has a UUID of its own.
-func sendable(value any) any {
-	if id, ok := value.(message.UUID); ok {
-		return amqp.UUID(id)
-	}
-	return value
-}
-
-// sendableMap is m itself, or a copy where something in it has to change.
-func sendableMap(m map[string]any) map[string]any {
-	cloned := false
-	for name, value := range m {
-		if _, ok := value.(message.UUID); !ok {
-			continue
-		}
-		if !cloned {
-			m, cloned = maps.Clone(m), true
-		}
-		m[name] = sendable(value)
-	}
-	return m
 }

@@ -25,14 +25,14 @@ import (
 const hub = "telemetry"
 
 // start runs an emulator with one hub and returns a producer for it.
-func start(t testing.TB, partitions int) (*emulator.Emulator, *azeventhubs.ProducerClient) {
+func start(t testing.TB, partitions int) (*emulator.Emulator, publish.Producer) {
 	t.Helper()
 	e, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{{Name: hub, Partitions: partitions}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() })
-	p, err := publish.NewProducer(config.Hub{
+	p, err := publish.ToHub(config.Hub{
 		Connection: config.Connection{ConnectionString: config.Secret(e.ConnectionString())},
 		Name:       hub,
 	})
@@ -108,7 +108,7 @@ func TestLinesAreBytes(t *testing.T) {
 	if diff := cmp.Diff(lines, bodies); diff != "" {
 		t.Errorf("bodies (-sent +received): %s", diff)
 	}
-	want := publish.Result{Events: 7, Bytes: int64(len(strings.Join(lines, ""))), Batches: 1, Elapsed: result.Elapsed}
+	want := publish.Result{Messages: 7, Bytes: int64(len(strings.Join(lines, ""))), Batches: 1, Elapsed: result.Elapsed}
 	if result != want {
 		t.Errorf("result = %+v, want %+v", result, want)
 	}
@@ -121,8 +121,8 @@ func TestLinesEnd(t *testing.T) {
 	}{{"", 0}, {"\n", 1}, {"a", 1}, {"a\n", 1}, {"a\n\n", 2}, {"a\nb", 2}} {
 		_, producer := start(t, 1)
 		result, err := publish.Lines(within(t), producer, strings.NewReader(test.input), publish.LineOptions{})
-		if err != nil || result.Events != test.want {
-			t.Errorf("%q: %d events, %v; want %d", test.input, result.Events, err, test.want)
+		if err != nil || result.Messages != test.want {
+			t.Errorf("%q: %d events, %v; want %d", test.input, result.Messages, err, test.want)
 		}
 	}
 }
@@ -134,8 +134,8 @@ func TestLineTooLong(t *testing.T) {
 	if err == nil || err.Error() != "publish line 3: it is longer than 8 bytes" {
 		t.Errorf("error = %v", err)
 	}
-	if result.Events != 2 || len(receive(t, e, "0")) != 2 {
-		t.Errorf("%d events were sent, want the 2 before the long line", result.Events)
+	if result.Messages != 2 || len(receive(t, e, "0")) != 2 {
+		t.Errorf("%d events were sent, want the 2 before the long line", result.Messages)
 	}
 }
 
@@ -144,11 +144,11 @@ func TestLineTooLongForTheHub(t *testing.T) {
 	input := "first\n" + strings.Repeat("x", publish.MaxLine) + "\nnever\n"
 	result, err := publish.Lines(within(t), producer, strings.NewReader(input), publish.LineOptions{})
 	var large *publish.TooLargeError
-	if !errors.As(err, &large) || large.Event != 1 || !strings.HasPrefix(err.Error(), "publish line 2: ") {
+	if !errors.As(err, &large) || large.Message != 1 || !strings.HasPrefix(err.Error(), "publish line 2: ") {
 		t.Errorf("error = %v, want a TooLargeError for line 2", err)
 	}
-	if result.Events != 1 || len(receive(t, e, "0")) != 1 {
-		t.Errorf("%d events were sent, want the 1 before the large line", result.Events)
+	if result.Messages != 1 || len(receive(t, e, "0")) != 1 {
+		t.Errorf("%d events were sent, want the 1 before the large line", result.Messages)
 	}
 }
 
@@ -157,8 +157,8 @@ func TestInputFails(t *testing.T) {
 	broken := errors.New("disk on fire")
 	input := io.MultiReader(strings.NewReader("a\nb\n"), readerFunc(func([]byte) (int, error) { return 0, broken }))
 	result, err := publish.Lines(within(t), producer, input, publish.LineOptions{})
-	if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "read line 3: ") || result.Events != 2 {
-		t.Errorf("%d events, %v", result.Events, err)
+	if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "read line 3: ") || result.Messages != 2 {
+		t.Errorf("%d events, %v", result.Messages, err)
 	}
 }
 
@@ -167,10 +167,10 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // numbered yields n events; the event's number and place are in its body.
-func numbered(n int, place func(i int, e *publish.Event)) iter.Seq[publish.Event] {
-	return func(yield func(publish.Event) bool) {
+func numbered(n int, place func(i int, e *publish.Message)) iter.Seq[publish.Message] {
+	return func(yield func(publish.Message) bool) {
 		for i := range n {
-			e := publish.Event{Body: fmt.Appendf(nil, "%08d%s", i, strings.Repeat(".", 992))}
+			e := publish.Message{Body: fmt.Appendf(nil, "%08d%s", i, strings.Repeat(".", 992))}
 			place(i, &e)
 			if !yield(e) {
 				return
@@ -192,22 +192,22 @@ func TestOrder(t *testing.T) {
 	const n, partitions, keys = 20_000, 4, 37
 	for _, test := range []struct {
 		name  string
-		place func(i int, e *publish.Event)
+		place func(i int, e *publish.Message)
 	}{
-		{"by partition, with keys", func(i int, e *publish.Event) {
+		{"by partition, with keys", func(i int, e *publish.Message) {
 			key := fmt.Sprint("key ", i%keys)
 			e.Partition, e.Key = strconv.Itoa(i%keys%partitions), &key
 		}},
-		{"by key", func(i int, e *publish.Event) {
+		{"by key", func(i int, e *publish.Message) {
 			key := fmt.Sprint("key ", i%keys)
 			e.Key = &key
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e, producer := start(t, partitions)
-			result, err := publish.Events(within(t), producer, numbered(n, test.place), publish.Options{InFlight: 16})
-			if err != nil || result.Events != n {
-				t.Fatalf("%d events, %v", result.Events, err)
+			result, err := publish.Send(within(t), producer, numbered(n, test.place), publish.Options{InFlight: 16})
+			if err != nil || result.Messages != n {
+				t.Fatalf("%d events, %v", result.Messages, err)
 			}
 			last := make(map[string]int) // by key
 			where := make(map[string]string)
@@ -240,26 +240,27 @@ func TestOrderHoldsOverRetries(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		n     int
-		place func(i int, e *publish.Event)
+		place func(i int, e *publish.Message)
 	}{
-		{"one partition", 5_000, func(i int, e *publish.Event) { e.Partition = "0" }},
-		{"more keys than lanes", 12_000, func(i int, e *publish.Event) {
+		{"one partition", 5_000, func(i int, e *publish.Message) { e.Partition = "0" }},
+		{"more keys than lanes", 12_000, func(i int, e *publish.Message) {
 			key := strconv.Itoa(i % 2_000)
 			e.Body, e.Key = e.Body[:8], &key
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e, _ := start(t, 1)
-			producer, err := azeventhubs.NewProducerClientFromConnectionString(e.ConnectionString(), hub,
+			client, err := azeventhubs.NewProducerClientFromConnectionString(e.ConnectionString(), hub,
 				&azeventhubs.ProducerClientOptions{RetryOptions: azeventhubs.RetryOptions{RetryDelay: 500 * time.Millisecond}})
 			if err != nil {
 				t.Fatal(err)
 			}
+			producer := publish.HubProducer(client)
 			defer producer.Close(context.Background())
 			e.ThrottleSends(1)
-			result, err := publish.Events(within(t), producer, numbered(test.n, test.place), publish.Options{})
-			if err != nil || result.Events != int64(test.n) {
-				t.Fatalf("%d events, %v", result.Events, err)
+			result, err := publish.Send(within(t), producer, numbered(test.n, test.place), publish.Options{})
+			if err != nil || result.Messages != int64(test.n) {
+				t.Fatalf("%d events, %v", result.Messages, err)
 			}
 			last := make(map[string]int)
 			for _, event := range receive(t, e, "0") {
@@ -279,18 +280,18 @@ func TestOrderHoldsOverRetries(t *testing.T) {
 // An event that is too large ends it; all before it are sent, whatever their partition.
 func TestEventTooLarge(t *testing.T) {
 	e, producer := start(t, 2)
-	events := slices.Values([]publish.Event{
+	events := slices.Values([]publish.Message{
 		{Body: []byte("small"), Partition: "0"},
 		{Body: make([]byte, 2<<20), Partition: "1"},
 		{Body: []byte("never"), Partition: "1"},
 	})
-	result, err := publish.Events(within(t), producer, events, publish.Options{})
+	result, err := publish.Send(within(t), producer, events, publish.Options{})
 	var large *publish.TooLargeError
-	if !errors.As(err, &large) || *large != (publish.TooLargeError{Event: 1, Bytes: 2 << 20}) {
+	if !errors.As(err, &large) || *large != (publish.TooLargeError{Message: 1, Bytes: 2 << 20}) {
 		t.Errorf("error = %v", err)
 	}
-	if received := receiveAll(t, e, 2); result.Events != 1 || len(received) != 1 {
-		t.Errorf("%d events were accepted and %d received, want the first", result.Events, len(received))
+	if received := receiveAll(t, e, 2); result.Messages != 1 || len(received) != 1 {
+		t.Errorf("%d events were accepted and %d received, want the first", result.Messages, len(received))
 	}
 }
 
@@ -298,12 +299,12 @@ func TestEventTooLarge(t *testing.T) {
 func TestManyKeys(t *testing.T) {
 	const n, keys = 12_000, 4_000
 	e, producer := start(t, 2)
-	result, err := publish.Events(within(t), producer, numbered(n, func(i int, e *publish.Event) {
+	result, err := publish.Send(within(t), producer, numbered(n, func(i int, e *publish.Message) {
 		key := strconv.Itoa(i % keys)
 		e.Body, e.Key = e.Body[:8], &key
 	}), publish.Options{})
-	if err != nil || result.Events != n {
-		t.Fatalf("%d events, %v", result.Events, err)
+	if err != nil || result.Messages != n {
+		t.Fatalf("%d events, %v", result.Messages, err)
 	}
 	last := make(map[string]int)
 	for _, event := range receiveAll(t, e, 2) {
@@ -322,17 +323,17 @@ func TestProgressAndSpread(t *testing.T) {
 	const n = 20_000
 	e, producer := start(t, 4)
 	var seen []publish.Result
-	result, err := publish.Events(within(t), producer, numbered(n, func(int, *publish.Event) {}),
+	result, err := publish.Send(within(t), producer, numbered(n, func(int, *publish.Message) {}),
 		publish.Options{Progress: func(r publish.Result) { seen = append(seen, r) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if int64(len(seen)) != result.Batches || seen[len(seen)-1].Events != n {
+	if int64(len(seen)) != result.Batches || seen[len(seen)-1].Messages != n {
 		t.Errorf("%d calls of progress for %d batches; the last: %+v", len(seen), result.Batches, seen[len(seen)-1])
 	}
 	for i := 1; i < len(seen); i++ {
-		if seen[i].Events <= seen[i-1].Events {
-			t.Errorf("progress goes from %d to %d", seen[i-1].Events, seen[i].Events)
+		if seen[i].Messages <= seen[i-1].Messages {
+			t.Errorf("progress goes from %d to %d", seen[i-1].Messages, seen[i].Messages)
 		}
 	}
 	for p := range 4 {
@@ -346,8 +347,8 @@ func TestCancel(t *testing.T) {
 	_, producer := start(t, 1)
 	ctx, cancel := context.WithCancelCause(within(t))
 	interrupted := errors.New("interrupted")
-	endless := numbered(1<<40, func(int, *publish.Event) {})
-	result, err := publish.Events(ctx, producer, endless, publish.Options{Progress: func(r publish.Result) {
+	endless := numbered(1<<40, func(int, *publish.Message) {})
+	result, err := publish.Send(ctx, producer, endless, publish.Options{Progress: func(r publish.Result) {
 		if r.Batches == 3 {
 			cancel(interrupted)
 		}
@@ -359,7 +360,7 @@ func TestCancel(t *testing.T) {
 
 func TestUnknownHub(t *testing.T) {
 	e, _ := start(t, 1)
-	producer, err := publish.NewProducer(config.Hub{Connection: config.Connection{ConnectionString: config.Secret(e.ConnectionString())}, Name: "nowhere"})
+	producer, err := publish.ToHub(config.Hub{Connection: config.Connection{ConnectionString: config.Secret(e.ConnectionString())}, Name: "nowhere"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,17 +370,21 @@ func TestUnknownHub(t *testing.T) {
 	}
 }
 
-func TestNewProducerKeepsTheSecret(t *testing.T) {
+func TestProducersKeepTheSecret(t *testing.T) {
 	const secret = "c2VjcmV0LWtleS1vZi10aGUtaHVi"
-	_, err := publish.NewProducer(config.Hub{Connection: config.Connection{ConnectionString: "Endpoint=" + secret + "=%zz;" + secret}, Name: hub})
-	if err == nil || strings.Contains(err.Error(), secret) {
-		t.Errorf("error = %v", err)
+	connection := config.Connection{ConnectionString: "Endpoint=" + secret + "=%zz;" + secret}
+	_, toHub := publish.ToHub(config.Hub{Connection: connection, Name: hub})
+	_, toQueue := publish.ToQueue(config.Queue{Connection: connection, Name: queue})
+	for _, err := range []error{toHub, toQueue} {
+		if err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("error = %v", err)
+		}
 	}
 }
 
 func TestInFlightBounds(t *testing.T) {
 	for _, n := range []int{-1, 65} {
-		if _, err := publish.Events(t.Context(), nil, nil, publish.Options{InFlight: n}); err == nil {
+		if _, err := publish.Send(t.Context(), nil, nil, publish.Options{InFlight: n}); err == nil {
 			t.Errorf("%d batches in flight: no error", n)
 		}
 	}
@@ -423,16 +428,16 @@ func BenchmarkEvents(b *testing.B) {
 	_, producer := start(b, 8)
 	body := bytes.Repeat([]byte{'x'}, 1024)
 	partitions := []string{"0", "1", "2", "3", "4", "5", "6", "7"}
-	events := func(yield func(publish.Event) bool) {
+	events := func(yield func(publish.Message) bool) {
 		for i := 0; b.Loop(); i++ {
-			if !yield(publish.Event{Body: body, Partition: partitions[i%8]}) {
+			if !yield(publish.Message{Body: body, Partition: partitions[i%8]}) {
 				return
 			}
 		}
 	}
-	result, err := publish.Events(context.Background(), producer, events, publish.Options{})
+	result, err := publish.Send(context.Background(), producer, events, publish.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(float64(result.Events)/result.Elapsed.Seconds(), "events/s")
+	b.ReportMetric(float64(result.Messages)/result.Elapsed.Seconds(), "events/s")
 }

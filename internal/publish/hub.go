@@ -1,0 +1,98 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
+
+	"persistor/internal/config"
+)
+
+// applicationID is how the service's logs name who sent.
+const applicationID = "persistor-publish"
+
+// ToHub makes a producer for an Event Hub, by a connection string or an identity. It connects when it is
+// first used.
+func ToHub(hub config.Hub) (Producer, error) {
+	options := &azeventhubs.ProducerClientOptions{ApplicationID: applicationID, CustomEndpoint: hub.CustomEndpoint}
+	if connection := hub.Connection.ConnectionString; connection != "" {
+		client, err := azeventhubs.NewProducerClientFromConnectionString(connection.Reveal(), hub.Name, options)
+		if err != nil {
+			// The SDK's words about a connection string can repeat parts of it.
+			return nil, fmt.Errorf("make a producer for hub %q: the connection string is not one of an Event Hubs namespace", hub.Name)
+		}
+		return hubProducer{client}, nil
+	}
+	credential, err := hub.Connection.TokenCredential()
+	if err != nil {
+		return nil, fmt.Errorf("make a producer for hub %q: %w", hub.Name, err)
+	}
+	client, err := azeventhubs.NewProducerClient(hub.Connection.FullyQualifiedNamespace, hub.Name, credential, options)
+	if err != nil {
+		return nil, fmt.Errorf("make a producer for hub %q: %w", hub.Name, err)
+	}
+	return hubProducer{client}, nil
+}
+
+type hubProducer struct{ *azeventhubs.ProducerClient }
+
+func (p hubProducer) target(m *Message) (target, error) {
+	switch {
+	case m.Partition != "":
+		return target{toPartition, m.Partition}, nil
+	case m.Key != nil:
+		return target{toKey, *m.Key}, nil
+	}
+	return target{}, nil
+}
+
+func (p hubProducer) open(ctx context.Context, t target) (batch, error) {
+	var options azeventhubs.EventDataBatchOptions
+	switch t.kind {
+	case toPartition:
+		options.PartitionID = &t.name
+	case toKey:
+		options.PartitionKey = &t.name
+	}
+	made, err := p.NewEventDataBatch(ctx, &options)
+	if err != nil {
+		return nil, err
+	}
+	return &hubBatch{client: p.ProducerClient, batch: made}, nil
+}
+
+type hubBatch struct {
+	client *azeventhubs.ProducerClient
+	batch  *azeventhubs.EventDataBatch
+}
+
+func (b *hubBatch) add(m *Message) error {
+	event := &azeventhubs.AMQPAnnotatedMessage{
+		ApplicationProperties: sendableMap(m.Properties),
+		Body:                  azeventhubs.AMQPAnnotatedMessageBody{Data: [][]byte{m.Body}},
+		Properties: &azeventhubs.AMQPAnnotatedMessageProperties{
+			ContentType:   m.ContentType,
+			Subject:       m.Subject,
+			GroupID:       m.Session,
+			MessageID:     sendable(m.ID),
+			CorrelationID: sendable(m.CorrelationID),
+		},
+	}
+	if m.Key != nil && m.Partition != "" { // else the client writes it, from the batch's options
+		event.MessageAnnotations = map[any]any{partitionKeyAnnotation: *m.Key}
+	}
+	err := b.batch.AddAMQPAnnotatedMessage(event, nil)
+	if errors.Is(err, azeventhubs.ErrEventDataTooLarge) {
+		return errFull
+	}
+	return err
+}
+
+func (b *hubBatch) messages() int { return int(b.batch.NumEvents()) }
+func (b *hubBatch) bytes() uint64 { return b.batch.NumBytes() }
+
+func (b *hubBatch) send(ctx context.Context) error {
+	return b.client.SendEventDataBatch(ctx, b.batch, nil)
+}
