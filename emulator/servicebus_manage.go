@@ -268,6 +268,9 @@ func (m *management) setSessionState() (wire.Map, error) {
 		g.state = nil
 	case []byte:
 		g.state = state
+		if len(state) == 0 { // which the client for Go says for nil
+			g.state = nil
+		}
 	default:
 		return nil, fmt.Errorf("the request's session-state is no binary but %T", state)
 	}

@@ -310,10 +310,10 @@ func TestServiceBusDropKeepsLocks(t *testing.T) {
 	t.Parallel()
 	e := runQueue(t, emulator.Queue{})
 	put(t, e, queueName, "a", "b")
-	r := newBusReceiver(t, newBus(t, e, sbQuickly), queueName, peekLock)
-	ms := take(t, r, 2)
+	ms := take(t, newBusReceiver(t, newBus(t, e, sbQuickly), queueName, peekLock), 2)
 	e.DropConnections()
 	wantInfo(t, e, queueName, 0, 2, 0, 0)
+	r := newBusReceiver(t, newBus(t, e, sbAtOnce), queueName, peekLock)
 	for _, m := range ms {
 		// Of the message itself the client would try for most of a minute to settle it on the link that is gone.
 		complete(t, r, &azservicebus.ReceivedMessage{LockToken: m.LockToken})

@@ -103,6 +103,20 @@ func dialBus(t testing.TB, e *emulator.Emulator) *amqp.Conn {
 	return conn
 }
 
+// request makes a request to an entity's $management, of a link if one is named, and returns the reply.
+func request(t testing.TB, conn *amqp.Conn, entity, operation string, body any, link ...string) *amqp.Message {
+	t.Helper()
+	m := &amqp.Message{ApplicationProperties: map[string]any{"operation": "com.microsoft:" + operation}, Value: body}
+	if len(link) > 0 {
+		m.ApplicationProperties["associated-link-name"] = link[0]
+	}
+	reply, err := call(withTimeout(t), conn, entity+"/$management", m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply
+}
+
 func sendTo(t testing.TB, s *azservicebus.Sender, ms ...*azservicebus.Message) {
 	t.Helper()
 	for _, m := range ms {
