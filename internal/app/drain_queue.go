@@ -1,9 +1,10 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"persistor/internal/api"
@@ -26,7 +27,9 @@ const (
 	// drainedAfter is how long no message has come to a receiver that takes the entity for drained.
 	drainedAfter = 3 * time.Second
 	// givingBack is how long it may take to give back what could not be stored, at most.
-	givingBack = 2 * time.Second
+	givingBack = 5 * time.Second
+	// silent is after what time a session's message no longer comes that the service has shown.
+	silent = 15 * time.Second
 )
 
 // Drain runs a unit and answers within its budget, or the worker's own if that is shorter. When ctx
@@ -38,8 +41,9 @@ func (d *QueueDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
 		began := time.Now()
 		l := queueLoop{
 			QueueDrainer: d, unit: unit, loops: loops, progress: new(pull.Progress),
+			end: deadline.Add(-min(time.Second, d.budget(unit)/40)),
 			// What can't be stored is given back within the budget, too.
-			deadline: deadline.Add(-min(givingBack, d.budget(unit)/10)),
+			deadline: deadline.Add(-min(givingBack, d.budget(unit)/8)),
 			row:      work.Source{Receiver: &n, Checkpoint: -1, Backlog: -1},
 		}
 		defer d.watch(l.progress, api.Progress{Run: unit.Run, Unit: unit.Unit, Receiver: &n, Last: -1})()
@@ -67,18 +71,33 @@ func (d *QueueDrainer) Close(ctx context.Context) error {
 	return err
 }
 
-// sessionList deals out the sessions that a unit names.
+// sessionList deals out the sessions that a unit names, to several loops.
 type sessionList struct {
-	ids  []string
-	next atomic.Int64
+	mu  sync.Mutex
+	ids []string
+	// locked are those that another receiver had: they are dealt out once more at the end, for that may
+	// have been a sibling that took whichever session was available.
+	locked []string
 }
 
-func (l *sessionList) take() (id string, ok bool) {
-	i := l.next.Add(1) - 1
-	if i >= int64(len(l.ids)) {
+func (l *sessionList) take() (id string, ok bool) { return l.pop(&l.ids) }
+
+func (l *sessionList) takeAgain() (id string, ok bool) { return l.pop(&l.locked) }
+
+func (l *sessionList) pop(from *[]string) (id string, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(*from) == 0 {
 		return "", false
 	}
-	return l.ids[i], true
+	id, *from = (*from)[0], (*from)[1:]
+	return id, true
+}
+
+func (l *sessionList) postpone(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.locked = append(l.locked, id)
 }
 
 // queueLoop is one loop of a unit, and what came of it so far.
@@ -86,7 +105,8 @@ type queueLoop struct {
 	*QueueDrainer
 	unit     work.Unit
 	loops    int
-	deadline time.Time
+	deadline time.Time // for storing
+	end      time.Time // for everything
 	progress *pull.Progress
 	row      work.Source
 }
@@ -115,7 +135,7 @@ func (l *queueLoop) compete(ctx context.Context) {
 		queue.Quiet = drainedAfter
 	}
 	l.add(queue.Run(ctx))
-	l.row.Abandoned += givenBack(receiver)
+	l.row.Abandoned += l.givenBack(receiver)
 }
 
 // maxStumbles is how many sessions in a row may fail, or hold nothing, before a loop takes no further
@@ -123,7 +143,7 @@ func (l *queueLoop) compete(ctx context.Context) {
 const maxStumbles = 8
 
 // sessions drains one session after the other: first those that were named, then whichever is available,
-// until there is none.
+// until there is none; and at the end those of the named that were locked, once more.
 func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 	began := time.Now()
 	acceptor, err := l.Entity.OpenAcceptor(l.loops)
@@ -131,7 +151,8 @@ func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 		l.fail(ctx, err)
 		return
 	}
-	defer closeWithin(acceptor.Close, givingBack)
+	defer closeWithin(acceptor.Close, time.Second)
+	from := &sessionSource{acceptor: acceptor, named: named, only: l.unit.OnlySessions, wait: cmp.Or(l.Idle, drainedAfter)}
 	for stumbles := 0; stumbles < maxStumbles; {
 		left := time.Until(l.deadline)
 		if l.ReceiveFor > 0 {
@@ -142,10 +163,10 @@ func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 			l.row.Ended = work.Cancelled
 			return
 		case left < leastTurn/2:
-			l.row.Ended = work.Deadline
+			l.endAs(work.Deadline)
 			return
 		}
-		session, id, err := l.accept(ctx, acceptor, named, left)
+		id, session, err := from.next(ctx, left)
 		switch {
 		case errors.Is(err, servicebus.ErrSessionLocked):
 			l.skip(id, err)
@@ -153,85 +174,99 @@ func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 		case err != nil:
 			l.fail(ctx, err)
 			return
-		case session == nil:
-			return // accept says why
-		}
-		if l.ReceiveFor > 0 {
-			left = l.ReceiveFor - time.Since(began)
-		}
-		switch progress := l.drainSession(ctx, session, left); {
-		case l.row.Ended == work.Deadline || l.row.Ended == work.Cancelled:
+		case session == nil && left < from.wait:
+			l.endAs(work.Deadline)
 			return
-		case progress:
+		case session == nil && l.Idle > 0:
+			l.endAs(work.Idle)
+			return
+		case session == nil:
+			l.endAs(work.Drained)
+			return
+		}
+		switch row := l.drainSession(ctx, session, left); {
+		case row.Ended == work.Cancelled:
+			return
+		case row.Ended == work.Deadline:
+			l.endAs(work.Deadline)
+			return
+		case row.Ended == work.Drained && row.Messages+row.AlreadyStored > 0:
+			l.row.Sessions++
 			stumbles = 0
+		case row.Ended == work.Drained && id != "":
+			// A named session that held nothing: a sibling was faster.
 		default:
 			stumbles++
 		}
 	}
-	l.end(work.Drained) // the sessions that are handed out hold nothing
+	l.endAs(work.Drained) // the sessions that are handed out hold nothing, or fail
 }
 
-// accept takes the next of the named sessions, or else the next available one. Where there is none it
-// returns nil, and the row says how the loop ended.
-func (l *queueLoop) accept(ctx context.Context, from *servicebus.Acceptor, named *sessionList, left time.Duration) (*servicebus.Session, string, error) {
-	if id, ok := named.take(); ok {
-		ctx, cancel := context.WithTimeout(ctx, left)
-		defer cancel()
-		s, err := from.Accept(ctx, id)
-		return s, id, err
-	}
-	end, wait := work.Drained, drainedAfter
-	if l.unit.OnlySessions {
-		l.end(end)
-		return nil, "", nil
-	}
-	if l.Idle > 0 {
-		end, wait = work.Idle, l.Idle
-	}
-	if wait > left {
-		end, wait = work.Deadline, left
-	}
-	s, err := from.Next(ctx, wait)
-	switch {
-	case err != nil:
-		return nil, "", err
-	case s == nil:
-		l.end(end)
-		return nil, "", nil
-	}
-	return s, s.ID(), nil
-}
-
-// end ends the loop: as failed, when one of its sessions has.
-func (l *queueLoop) end(as work.Ended) {
-	if l.row.Ended = as; l.row.Error != "" {
+// endAs ends the loop: as failed, when one of its sessions has.
+func (l *queueLoop) endAs(end work.Ended) {
+	if l.row.Ended = end; l.row.Error != "" {
 		l.row.Ended = work.Failed
 	}
 }
 
-// drainSession drains a session and gives it back. It reports whether that went well and there was
-// something to drain. A session that fails doesn't keep the loop from the others.
-func (l *queueLoop) drainSession(ctx context.Context, s *servicebus.Session, left time.Duration) (progress bool) {
+// sessionSource is where a loop's sessions come from.
+type sessionSource struct {
+	acceptor *servicebus.Acceptor
+	named    *sessionList
+	only     bool          // no others than those named
+	wait     time.Duration // for another one to become available
+}
+
+// next takes a session, within the time that is left, or returns nil when there is none. The id is set for
+// one that was named.
+func (f *sessionSource) next(ctx context.Context, left time.Duration) (id string, s *servicebus.Session, err error) {
+	ctx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	for {
+		id, ok := f.named.take()
+		if !ok {
+			break
+		}
+		s, err := f.acceptor.Accept(ctx, id)
+		if errors.Is(err, servicebus.ErrSessionLocked) {
+			f.named.postpone(id)
+			continue
+		}
+		return id, s, err
+	}
+	if !f.only {
+		if s, err := f.acceptor.Next(ctx, f.wait); s != nil || err != nil {
+			return "", s, err
+		}
+	}
+	id, ok := f.named.takeAgain()
+	if !ok {
+		return "", nil, nil
+	}
+	s, err = f.acceptor.Accept(ctx, id)
+	return id, s, err
+}
+
+// drainSession drains a session and gives it back. A session that fails doesn't keep the loop from the
+// others.
+func (l *queueLoop) drainSession(ctx context.Context, s *servicebus.Session, left time.Duration) work.Source {
 	session := pull.Session{
 		Loop: l.loop(l.unit, l.loops, l.deadline, l.progress), Source: s, Entity: l.Entity.Path(), ID: s.ID(),
 	}
-	session.Idle = 0 // the source knows when its session is drained
+	session.Idle, session.Quiet = 0, silent // the source knows when its session is drained
 	if l.ReceiveFor > 0 {
-		session.Duration = max(left, time.Nanosecond)
+		session.Duration = left
 	}
 	row := session.Run(ctx)
-	l.row.Abandoned += givenBack(s)
+	l.row.Abandoned += l.givenBack(s)
 	l.add(row)
 	switch row.Ended {
-	case work.Drained:
-		l.row.Sessions++
-		return row.Messages+row.AlreadyStored > 0
 	case work.Superseded:
 		l.skip(s.ID(), errors.New("its lock was lost"))
 	case work.Failed:
 		l.skip(s.ID(), errors.New(row.Error))
 	}
-	return false
+	return row
 }
 
 // add takes in what came of a part of the loop.
@@ -254,12 +289,12 @@ func (l *queueLoop) skip(id string, why error) {
 	}
 }
 
-// givenBack closes a source and says how many messages it gave back. It waits no longer than givingBack:
-// the client can wait for a peer that is gone whatever its context says.
-func givenBack(source interface {
+// givenBack closes a source and says how many messages it gave back. It waits no longer than the unit may
+// take: the client can wait for a peer that is gone whatever its context says.
+func (l *queueLoop) givenBack(source interface {
 	Close(ctx context.Context) (abandoned int64, err error)
 }) int64 {
-	ctx, cancel := context.WithTimeout(context.Background(), givingBack)
+	ctx, cancel := context.WithTimeout(context.Background(), min(givingBack, max(time.Until(l.end), 0)))
 	defer cancel()
 	closed := make(chan int64, 1)
 	go func() {

@@ -104,12 +104,13 @@ func drainQueue(t testing.TB, d *QueueDrainer, loops int, want work.Ended) work.
 // blobs are what is stored.
 func (s *queueSite) blobs(t testing.TB) (all []record.Holding, messages []*message.Message) {
 	t.Helper()
-	dir, err := store.OpenDir(filepath.Join(s.dir, "blobs"), false)
+	kept, err := store.Open(t.Context(), store.Options{
+		Location: s.settings["PERSISTOR_STORAGE_CONNECTION_STRING"], Container: s.settings["PERSISTOR_CONTAINER_NAME"],
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close()
-	for b, err := range dir.List(t.Context(), s.folder) {
+	for b, err := range kept.List(t.Context(), s.folder) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,11 +119,11 @@ func (s *queueSite) blobs(t testing.TB) (all []record.Holding, messages []*messa
 			t.Fatalf("%s: %v", b.Name, err)
 		}
 		all = append(all, h)
-		content, err := dir.Open(t.Context(), b.Name)
+		content, err := kept.Open(t.Context(), b.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		reader := record.NewReader(content, 1<<20)
+		reader := record.NewReader(content, 256<<20)
 		n := int64(0)
 		for m, err := reader.Next(); m != nil || err == nil; m, err = reader.Next() {
 			if err != nil {

@@ -29,7 +29,8 @@ type gatherer struct {
 
 	batch   *batch
 	pending []message.Message // received, not yet in a batch
-	quiet   time.Time         // since when no message has come
+	quiet   time.Time         // since when no message has come, not counting the time in which none could
+	trouble error             // why none can come, at the moment
 
 	full chan *batch // to the persister
 	free chan *batch // and back
@@ -92,14 +93,14 @@ func (g *gatherer) receive(ctx context.Context) state {
 	if !g.Deadline.IsZero() {
 		left := g.Deadline.Sub(now) - g.reserve()
 		if left <= 0 {
-			return g.finish(work.Deadline, nil)
+			return g.timeout
 		}
 		wait = min(wait, left)
 	}
 	if g.Duration > 0 {
 		left := g.Duration - now.Sub(g.began)
 		if left <= 0 {
-			return g.finish(work.Deadline, nil)
+			return g.timeout
 		}
 		wait = min(wait, left)
 	}
@@ -132,9 +133,14 @@ func (g *gatherer) receive(ctx context.Context) state {
 	switch {
 	case errors.Is(err, ErrDrained):
 		return g.finish(work.Drained, nil)
+	case errors.Is(err, ErrUnreachable):
+		g.quiet, g.trouble = time.Now(), err
+		return g.receive
 	case err != nil:
 		return g.finish(work.Failed, err)
-	case len(g.pending) > 0:
+	}
+	g.trouble = nil
+	if len(g.pending) > 0 {
 		g.quiet = time.Now()
 		g.reader.came(g.pending)
 		g.Progress.received(int64(len(g.pending)))
@@ -168,9 +174,19 @@ func (g *gatherer) fill(context.Context) state {
 // one. What ends the gathering ends the persister as well, which then takes batches without storing
 // them, so that this never waits longer than the deadline.
 func (g *gatherer) handOver(context.Context) state {
+	began := time.Now()
 	g.full <- g.batch
 	g.batch = <-g.free
+	g.quiet = g.quiet.Add(time.Since(began))
 	return g.fill
+}
+
+// timeout ends the gathering when the time is over: as failed, when nothing could come.
+func (g *gatherer) timeout(context.Context) state {
+	if g.trouble != nil {
+		return g.finish(work.Failed, g.trouble)
+	}
+	return g.finish(work.Deadline, nil)
 }
 
 // finish hands over what is left. A loop that was superseded leaves that to its successor, who reads the
@@ -184,8 +200,8 @@ func (g *gatherer) finish(end work.Ended, err error) state {
 }
 
 // reserve is the time before the deadline that is kept for storing what is held: three times the
-// longest that storing a batch took so far, at least a second, at most a quarter of all the time there was.
+// longest that keeping a batch took so far, at least a second, at most half of all the time there was.
 func (g *gatherer) reserve() time.Duration {
 	need := max(3*time.Duration(g.slowest.Load()), time.Second)
-	return min(need, g.Deadline.Sub(g.began)/4)
+	return min(need, g.Deadline.Sub(g.began)/2)
 }

@@ -34,7 +34,8 @@ type Source interface {
 	// Receive waits for count messages, or for fewer when it has no memory for so many or when no more
 	// seem to come. When ctx ends first it returns what has come so far, which may be nothing, and no
 	// error. The messages are valid until the next call. It returns [ErrSuperseded] when another receiver
-	// has taken over what it reads, and [ErrDrained] when it knows that there is nothing more to receive.
+	// has taken over what it reads, [ErrDrained] when it knows that there is nothing more to receive, and
+	// [ErrUnreachable], which is not final, when ctx ended before the service could be reached (again).
 	Receive(ctx context.Context, count int) ([]message.Message, error)
 }
 
@@ -59,6 +60,9 @@ var (
 	// ErrSuperseded is what a Source answers when another receiver took over: of a partition one of the
 	// same or a higher owner level, of a session whoever got hold of it after its lock was lost.
 	ErrSuperseded = errors.New("another receiver has taken over")
+	// ErrUnreachable is what a Source answers that had no connection to the service: that nothing came
+	// means nothing then.
+	ErrUnreachable = errors.New("the service can't be reached")
 	// ErrImmutable is what a Sink answers that doesn't let a blob's metadata be changed.
 	ErrImmutable = errors.New("the blob can't be changed")
 	// ErrDrained is what a Source answers that knows of its end.

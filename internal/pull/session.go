@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -73,7 +74,8 @@ type thread struct {
 	session *Session
 	counts
 	looked      bool
-	after       int64 // the last message stored, as far as is known; else -1
+	known       []record.Holding // of blobs that hold messages still to come, as far as is known
+	after       int64            // the last message stored, as far as is known; else -1
 	unconfirmed int64
 }
 
@@ -89,6 +91,7 @@ func (k *thread) keep(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
+	k.skip(b)
 	for b.len() > 0 {
 		if err := k.create(ctx, b); err != nil {
 			return err
@@ -100,7 +103,8 @@ func (k *thread) keep(ctx context.Context, b *batch) error {
 
 func (k *thread) finish(context.Context) error { return nil }
 
-// look leaves out of the first batch what is stored already.
+// look reads which blobs of the session there are that day, before the first batch is stored. A session's
+// messages of later days are in blobs that begin with the first of that day, where the name tells.
 func (k *thread) look(ctx context.Context, b *batch) error {
 	k.looked = true
 	first := b.firstLive()
@@ -112,15 +116,34 @@ func (k *thread) look(ctx context.Context, b *batch) error {
 		if err != nil {
 			return fmt.Errorf("look for stored messages of session %s: %w", QuoteSession(k.session.ID), foreign(blob.Name, err))
 		}
-		if !h.Of(k.session.Entity, &k.session.ID) {
-			continue // another entity's, with the same folder
-		}
-		k.leave(b, h)
-		if last := h.Held.Last(); last < first {
+		switch last := h.Held.Last(); {
+		case !h.Of(k.session.Entity, &k.session.ID): // another entity's, with the same folder
+		case last < first:
 			k.after = max(k.after, last)
+		default:
+			k.known = append(k.known, h)
 		}
 	}
 	return nil
+}
+
+// skip leaves out of b what the blobs hold that are known.
+func (k *thread) skip(b *batch) {
+	for _, h := range k.known {
+		n := len(b.remove(func(e entry) bool { return h.Holds(e.number, e.enqueued) }))
+		k.already += int64(n)
+		k.session.Progress.skipped(int64(n))
+	}
+	if b.len() > 0 { // what ends before these messages is behind
+		first := b.firstLive()
+		k.known = slices.DeleteFunc(k.known, func(h record.Holding) bool {
+			if h.Held.Last() >= first {
+				return false
+			}
+			k.after = max(k.after, h.Held.Last())
+			return true
+		})
+	}
 }
 
 // create makes one blob of b, or finds that another receiver has, and leaves out of b what is stored now.
@@ -155,22 +178,15 @@ func (k *thread) create(ctx context.Context, b *batch) error {
 	case err != nil:
 	case !held.Of(k.session.Entity, &k.session.ID):
 		err = fmt.Errorf("it holds messages of %s", held.Entity)
-	case k.leave(b, held) == 0:
+	case !held.Holds(first, b.entries[0].enqueued):
 		err = errors.New("its messages are not these, as if the entity had been made anew under its old name")
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, foreign(name, err))
 	}
-	k.after = max(k.after, held.Held.Last())
+	k.known = append(k.known, held)
+	k.skip(b)
 	return nil
-}
-
-// leave leaves out of b what h holds, and says how many that were.
-func (k *thread) leave(b *batch, h record.Holding) int {
-	n := len(b.remove(func(e entry) bool { return h.Holds(e.number, e.enqueued) }))
-	k.already += int64(n)
-	k.session.Progress.skipped(int64(n))
-	return n
 }
 
 // QuoteSession is a session's id in a message to people.

@@ -110,7 +110,7 @@ func (s *Source) Receive(ctx context.Context, count int) ([]message.Message, err
 			return s.convert(), nil
 		}
 		if ctx.Err() != nil {
-			return nil, nil
+			return nil, s.unreached(err)
 		}
 		switch {
 		case superseded(err):
@@ -122,9 +122,18 @@ func (s *Source) Receive(ctx context.Context, count int) ([]message.Message, err
 			return nil, s.hub.explain("read partition "+s.partition+" of", err)
 		}
 		if !amqpclient.Pause(ctx, attempt) {
-			return nil, nil
+			return nil, s.unreached(err)
 		}
 	}
+}
+
+// unreached is what Receive answers when its time is over: an error only when that was spent in trying to
+// get a connection.
+func (s *Source) unreached(err error) error {
+	if s.failing.IsZero() {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", pull.ErrUnreachable, s.hub.explain("read partition "+s.partition+" of", err))
 }
 
 func (s *Source) receive(ctx context.Context, count int) ([]*azeventhubs.ReceivedEventData, error) {

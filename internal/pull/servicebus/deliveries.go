@@ -122,31 +122,86 @@ func (d *deliveries) lostOf(numbers []int64) (lost []int64) {
 // round trip that each of them takes.
 const settling = 256
 
-// complete settles the messages, and returns those for which that wasn't confirmed. One whose lock was
-// lost is forgotten; the others stay, to be abandoned.
+// How long settling goes on without any answer, over the link that a message came on and over the entity's
+// management. An answer may be lost, and the client waits for it for ever; or a connection, and then it
+// takes the client some time to get another one.
+const (
+	linkPatience       = 2 * time.Second
+	managementPatience = 10 * time.Second
+)
+
+// complete settles the messages, and returns those for which that wasn't confirmed. What the link doesn't
+// confirm is tried again by lock token, which works over any link. A message whose lock was lost is
+// forgotten; the others stay, to be abandoned.
 func (d *deliveries) complete(ctx context.Context, l link, numbers []int64) (unconfirmed []int64) {
+	unconfirmed = d.completeOnLink(ctx, l, numbers)
+	if len(unconfirmed) == 0 {
+		return nil
+	}
+	lost := d.forgotten(unconfirmed)
+	return append(lost, d.settle(ctx, managementPatience, unconfirmed, func(ctx context.Context, r *azservicebus.ReceivedMessage) error {
+		return l.CompleteMessage(ctx, &azservicebus.ReceivedMessage{LockToken: r.LockToken}, nil)
+	})...)
+}
+
+func (d *deliveries) completeOnLink(ctx context.Context, l link, numbers []int64) (unconfirmed []int64) {
+	return d.settle(ctx, linkPatience, numbers, func(ctx context.Context, r *azservicebus.ReceivedMessage) error {
+		return l.CompleteMessage(ctx, r, nil)
+	})
+}
+
+// settle settles the messages that are held in some way, for as long as there are answers, and returns those
+// that it couldn't. One whose lock was lost is forgotten.
+func (d *deliveries) settle(ctx context.Context, patience time.Duration, numbers []int64, how func(context.Context, *azservicebus.ReceivedMessage) error) (failed []int64) {
+	ctx, answered, stop := withPatience(ctx, patience)
+	defer stop()
 	var mu sync.Mutex
 	d.each(numbers, func(n int64, held *delivery) {
-		err := context.Cause(ctx)
-		if err == nil {
-			err = l.CompleteMessage(ctx, held.received, nil)
+		err := how(ctx, held.received)
+		if err == nil || lockLost(err) {
+			answered()
+			d.forget(n, held)
 		}
 		if err == nil {
-			d.forget(n, held)
 			return
 		}
-		if lockLost(err) {
-			d.forget(n, held)
-		} else {
-			d.mu.Lock()
-			held.stored = true
-			d.mu.Unlock()
-		}
+		d.mu.Lock()
+		held.stored = true
+		d.mu.Unlock()
 		mu.Lock()
 		defer mu.Unlock()
-		unconfirmed = append(unconfirmed, n)
+		failed = append(failed, n)
 	})
-	return unconfirmed
+	return failed
+}
+
+// withPatience returns a context that ends when answered wasn't called for so long.
+func withPatience(ctx context.Context, patience time.Duration) (_ context.Context, answered, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	began := time.Now()
+	var last atomic.Int64 // nanoseconds since began
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for left := patience; left > 0; left = patience - time.Since(began) + time.Duration(last.Load()) {
+			if !pause(ctx, left) {
+				return
+			}
+		}
+		cancel()
+	})
+	return ctx, func() { last.Store(int64(time.Since(began))) }, func() { cancel(); watching.Wait() }
+}
+
+// forgotten are those of the messages that are not held any more.
+func (d *deliveries) forgotten(numbers []int64) (gone []int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range numbers {
+		if d.held[n] == nil {
+			gone = append(gone, n)
+		}
+	}
+	return gone
 }
 
 // abandon gives back what is still held, by its lock tokens, so that any link can do it; and says how many
@@ -161,14 +216,10 @@ func (d *deliveries) abandon(ctx context.Context, l link) int64 {
 	}
 	d.mu.Unlock()
 	slices.Sort(numbers)
-	var abandoned atomic.Int64
-	d.each(numbers, func(n int64, held *delivery) {
-		if l.AbandonMessage(ctx, &azservicebus.ReceivedMessage{LockToken: held.received.LockToken}, nil) == nil {
-			d.forget(n, held)
-			abandoned.Add(1)
-		}
+	kept := d.settle(ctx, managementPatience, numbers, func(ctx context.Context, r *azservicebus.ReceivedMessage) error {
+		return l.AbandonMessage(ctx, &azservicebus.ReceivedMessage{LockToken: r.LockToken}, nil)
 	})
-	return abandoned.Load()
+	return int64(len(numbers) - len(kept))
 }
 
 // each does something with every one of the messages that is held, many at a time.

@@ -12,6 +12,7 @@ import (
 
 	"persistor/internal/amqpclient"
 	"persistor/internal/message"
+	"persistor/internal/pull"
 )
 
 // outage is how long a connection may be lost before Receive gives up on it.
@@ -27,6 +28,7 @@ type Receiver struct {
 	receiver   *azservicebus.Receiver
 	appetite   appetite
 	deliveries deliveries
+	linked     bool      // there is a link, as far as is known
 	failing    time.Time // since when nothing works; zero when it does
 
 	renewing sync.WaitGroup
@@ -71,38 +73,54 @@ func (e *Entity) appetite(loops int) appetite {
 func (r *Receiver) Receive(ctx context.Context, count int) ([]message.Message, error) {
 	r.deliveries.strip()
 	for attempt := 0; ; attempt++ {
-		received, err := receive(ctx, r.receiver, r.appetite.count(count))
+		received, err := r.receive(ctx, count)
 		if len(received) > 0 {
-			r.failing = time.Time{}
 			r.appetite.observe(received)
 			if messages := r.deliveries.take(received); len(messages) > 0 {
 				return messages, nil
 			}
+			attempt = 0
 			continue
 		}
-		if ctx.Err() != nil {
+		if r.linked && ctx.Err() != nil {
 			return nil, nil
 		}
-		if err := r.entity.endure(&r.failing, err); err != nil {
+		r.linked = false
+		if err := r.entity.endure(ctx, &r.failing, err); err != nil {
 			return nil, err
 		}
-		if !amqpclient.Pause(ctx, attempt) {
-			return nil, nil
-		}
+		amqpclient.Pause(ctx, attempt)
 	}
 }
 
-// endure returns an error when trouble with a link is no longer to be endured; none was told (nil) when
-// the client only lost its link.
-func (e *Entity) endure(since *time.Time, err error) error {
+// receive receives once, over a link that is known to be there: else that nothing came would not mean that
+// there is nothing.
+func (r *Receiver) receive(ctx context.Context, count int) ([]*azservicebus.ReceivedMessage, error) {
+	if !r.linked {
+		// The client opens its link when it is asked something; behind the last message there is nothing.
+		end := int64(math.MaxInt64)
+		if _, err := r.receiver.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &end}); err != nil {
+			return nil, err
+		}
+		r.linked, r.failing = true, time.Time{}
+	}
+	return receive(ctx, r.receiver, r.appetite.count(count))
+}
+
+// endure returns an error when trouble with a link is no longer to be endured, or can't be since ctx has
+// ended: then it is a [pull.ErrUnreachable]. The client tells of none (nil) when it has only lost a link.
+func (e *Entity) endure(ctx context.Context, since *time.Time, err error) error {
 	if since.IsZero() {
 		*since = time.Now()
 	}
 	if err == nil {
 		err = errors.New("the link was lost")
 	}
-	if fatal(err) || time.Since(*since) > outage {
+	switch {
+	case fatal(err) || time.Since(*since) > outage:
 		return e.explain("receive from", err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", pull.ErrUnreachable, e.explain("receive from", err))
 	}
 	return nil
 }

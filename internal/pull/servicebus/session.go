@@ -59,12 +59,13 @@ func (a *Acceptor) Accept(ctx context.Context, id string) (*Session, error) {
 	return s, nil
 }
 
-// Next takes the next session that has messages and isn't locked. It returns nil when none turns up while
-// wait lasts.
+// Next takes the next session that has messages and isn't locked. It returns nil when the service has none
+// to give while wait lasts.
 func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, error) {
-	waiting, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	s, err := a.accept(waiting, func(ctx context.Context) (*azservicebus.SessionReceiver, error) {
+	s, err := a.accept(ctx, func(ctx context.Context) (*azservicebus.SessionReceiver, error) {
+		// The client tells the service how long to wait, by what is left when it has a connection.
+		ctx, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
 		o := a.entity.options
 		if o.Queue != "" {
 			return a.client.AcceptNextSessionForQueue(ctx, o.Queue, nil)
@@ -72,7 +73,7 @@ func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, erro
 		return a.client.AcceptNextSessionForSubscription(ctx, o.Topic, o.Subscription, nil)
 	})
 	switch {
-	case condition(err) == conditionTimeout || err != nil && waiting.Err() != nil:
+	case condition(err) == conditionTimeout:
 		return nil, nil
 	case err != nil:
 		return nil, a.entity.explain("accept the next session of", err)
@@ -83,16 +84,13 @@ func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, erro
 
 // accept tries until it has a session, or an error that trying again can't mend.
 func (a *Acceptor) accept(ctx context.Context, open func(context.Context) (*azservicebus.SessionReceiver, error)) (*Session, error) {
-	var failing time.Time
+	began := time.Now()
 	for attempt := 0; ; attempt++ {
 		receiver, err := open(ctx)
 		if err == nil {
 			return newSession(a, receiver), nil
 		}
-		if failing.IsZero() {
-			failing = time.Now()
-		}
-		if ctx.Err() != nil || condition(err) == conditionTimeout || fatal(err) || time.Since(failing) > outage || !amqpclient.Pause(ctx, attempt) {
+		if condition(err) == conditionTimeout || fatal(err) || time.Since(began) > outage || !amqpclient.Pause(ctx, attempt) {
 			return nil, err
 		}
 	}
@@ -107,6 +105,7 @@ type Session struct {
 	failing    time.Time
 	last       int64 // the highest sequence number received; -1 for none
 	promised   bool  // there is a message to be received
+	linked     bool  // there is a link, as far as is known
 
 	lost     atomic.Bool // the session's lock is gone
 	renewing sync.WaitGroup
@@ -114,7 +113,7 @@ type Session struct {
 }
 
 func newSession(a *Acceptor, r *azservicebus.SessionReceiver) *Session {
-	s := &Session{acceptor: a, receiver: r, last: -1}
+	s := &Session{acceptor: a, receiver: r, last: -1, linked: true}
 	var renewing context.Context
 	renewing, s.stop = context.WithCancel(context.Background())
 	s.renewing.Go(func() { s.renew(renewing) })
@@ -139,18 +138,18 @@ func (s *Session) Receive(ctx context.Context, count int) ([]message.Message, er
 			return messages, nil
 		case errors.Is(err, pull.ErrDrained):
 			return nil, err
-		case ctx.Err() != nil:
-			return nil, nil
 		case condition(err) == conditionSessionLocked || lockLost(err):
 			s.lost.Store(true)
 			continue
+		case s.linked && ctx.Err() != nil:
+			return nil, nil
+		case s.linked:
+			continue // the message that was seen is yet to come
 		}
-		if err := s.acceptor.entity.endure(&s.failing, err); err != nil {
+		if err := s.acceptor.entity.endure(ctx, &s.failing, err); err != nil {
 			return nil, err
 		}
-		if !amqpclient.Pause(ctx, attempt) {
-			return nil, nil
-		}
+		amqpclient.Pause(ctx, attempt)
 	}
 }
 
@@ -160,10 +159,11 @@ func (s *Session) Receive(ctx context.Context, count int) ([]message.Message, er
 func (s *Session) next(ctx context.Context, count int) ([]message.Message, error) {
 	appetite := &s.acceptor.appetite
 	if !s.promised && appetite.large < largeMessage {
-		switch found, err := s.look(ctx); {
-		case err != nil:
+		found, err := s.look(ctx)
+		if s.linked = err == nil; err != nil {
 			return nil, err
-		case !found:
+		}
+		if !found {
 			return nil, pull.ErrDrained
 		}
 	}
@@ -176,11 +176,14 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 	received, err := receive(waiting, s.receiver, appetite.count(count))
 	s.promised = false
 	if len(received) == 0 {
-		if err != nil && ctx.Err() == nil && waiting.Err() != nil && wait == drainedWait {
+		// The client tells of none when it has only lost its link.
+		s.linked = err != nil && waiting.Err() != nil
+		if s.linked && ctx.Err() == nil && wait == drainedWait {
 			return nil, pull.ErrDrained
 		}
 		return nil, err
 	}
+	s.linked = true
 	appetite.observe(received)
 	for _, r := range received {
 		s.last = max(s.last, number(r))
@@ -221,9 +224,14 @@ func (s *Session) Lost(numbers []int64) []int64 {
 	return nil
 }
 
-// Complete implements [pull.Locks].
+// Complete implements [pull.Locks]. With its link a session's lock is gone, so what the link doesn't confirm
+// is left to whoever has the session next.
 func (s *Session) Complete(ctx context.Context, numbers []int64) []int64 {
-	return s.deliveries.complete(ctx, s.receiver, numbers)
+	unconfirmed := s.deliveries.completeOnLink(ctx, s.receiver, numbers)
+	if len(unconfirmed) > 0 {
+		s.lost.Store(true)
+	}
+	return unconfirmed
 }
 
 // Window implements [pull.Locks].
