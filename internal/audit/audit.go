@@ -1,8 +1,9 @@
-// Package audit proves that a folder of blobs holds what it should: per partition a complete chain, with
-// no gap and nothing twice, and in the blobs the very messages that were sent.
+// Package audit proves that a folder of blobs holds what it should: per partition of an Event Hub a
+// complete chain, with no gap and nothing twice; per queue or subscription of Service Bus every sequence
+// number expected, none twice, and sessions in order; and in the blobs the very messages that were sent.
 //
 // It trusts nothing that it can check: a blob's name against its metadata, the metadata against the
-// records inside, the chain against what the hub says of itself, the records against what was published.
+// records inside, both against what the source says of itself, the records against what was published.
 package audit
 
 import (
@@ -12,10 +13,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -34,13 +33,18 @@ type Store interface {
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
-// Expectation is what a folder should hold. The zero value asks for unbroken chains of readable records,
-// each from wherever it begins to wherever it ends.
+// Expectation is what a folder should hold. The zero value asks for readable records: of an Event Hub in
+// unbroken chains, each from wherever it begins to wherever it ends, of Service Bus none twice and each
+// session in order. Which service a blob is of, its name tells.
 type Expectation struct {
 	// Partitions are the sequence numbers that the hub has in each partition, by partition id; To < From is
 	// an empty partition. All of them should be stored, and nothing above; numbers below them may be: the
 	// hub forgets. With nil, each partition is judged from its first blob to its last.
 	Partitions map[string]work.Range
+	// Entities are the sequence numbers that should be stored of each queue, subscription or dead-letter
+	// queue, by its path: all of them, and no others. With nil, what is stored is judged by itself, and
+	// holes in it are nothing wrong: other receivers, or time, may have taken those messages.
+	Entities map[string]record.Sequences
 	// Contents judges the messages; nil leaves it at counting them.
 	Contents Contents
 }
@@ -48,13 +52,14 @@ type Expectation struct {
 // Report is what an audit found.
 type Report struct {
 	// Complete says that everything below is as it should be: no gap, nothing twice, missing or altered,
-	// nothing lost to retention, no other problem.
+	// out of order or lost to retention, no other problem.
 	Complete bool `json:"complete"`
 	// Messages counts records read, Blobs and Bytes what held them.
 	Messages int64 `json:"messages"`
 	Blobs    int64 `json:"blobs"`
 	Bytes    int64 `json:"bytes"`
-	// Gaps counts the ranges of sequence numbers that no blob holds and no blob explains.
+	// Gaps counts the ranges of sequence numbers that no blob holds and no blob explains, though they were
+	// to be expected.
 	Gaps int64 `json:"gaps"`
 	// Duplicates counts messages stored more than once, by sequence number or by content, whichever
 	// finds more.
@@ -67,48 +72,49 @@ type Report struct {
 	// LostToRetention counts sequence numbers that the source itself no longer had: the blob behind such a
 	// hole names in its metadata the number that it follows on from.
 	LostToRetention int64 `json:"lost_to_retention"`
-	// Ignored counts files in the folder whose names are not those of its partitions' blobs.
-	Ignored    int64       `json:"ignored,omitempty"`
-	Partitions []Partition `json:"partitions"`
+	// OutOfOrder counts blobs of sessions that hold numbers below some in a blob before them.
+	OutOfOrder int64 `json:"out_of_order,omitempty"`
+	// Declared counts sequence numbers of Service Bus that are stored more than once where a record itself
+	// says, by its delivery count, that the message had been delivered before. They are in Duplicates all
+	// the same.
+	Declared int64 `json:"declared_duplicates,omitempty"`
+	// Unsettled counts blobs whose messages' completion was never confirmed, and which still say so. Their
+	// messages may have come again: they were then completed, not stored. That is nothing wrong.
+	Unsettled int64 `json:"unsettled_blobs,omitempty"`
+	// Ignored counts files in the folder whose names are not those of its blobs.
+	Ignored int64 `json:"ignored,omitempty"`
+	// Partitions are those of an Event Hub, Entities those of Service Bus: a report usually has one kind,
+	// and leaves Partitions out only when it has Entities.
+	Partitions []Partition `json:"partitions,omitzero"`
+	Entities   []Entity    `json:"entities,omitempty"`
 	// Problems tells the first of what was wrong, in words: at most [MaxProblems].
 	Problems       []string `json:"problems,omitempty"`
 	ElapsedSeconds float64  `json:"elapsed_seconds"`
 }
 
-// Partition is one partition's chain. From and To are the first and last sequence number stored, both -1
-// where there is none.
-type Partition struct {
-	Partition       string       `json:"partition"`
-	From            int64        `json:"from"`
-	To              int64        `json:"to"`
-	Messages        int64        `json:"messages"`
-	Blobs           int64        `json:"blobs"`
-	Bytes           int64        `json:"bytes"`
-	Duplicates      int64        `json:"duplicates"`
-	Gaps            []work.Range `json:"gaps,omitempty"`
-	LostToRetention []work.Range `json:"lost_to_retention,omitempty"`
-}
-
-// MaxProblems bounds [Report.Problems]; MaxRecord, in bytes, is the largest record that an audit reads: an
-// event of 1 MiB, its bytes written in base64 or escaped, with room to spare.
+// MaxProblems bounds [Report.Problems]; MaxRecord, in bytes, is the largest record that an audit reads: one
+// that fills a blob by itself, since Service Bus has messages of 100 MB.
 const (
 	MaxProblems = 20
-	MaxRecord   = 16 << 20
+	MaxRecord   = store.MaxBody
 )
 
 // Run audits what the store holds under folder. It lists blobs in one goroutine, which follows the chains,
 // and reads them in as many as there are processors; it holds one record for each of these, and a few
-// numbers for each partition and each hole.
+// numbers for each partition, each session and each hole.
 //
 // What the audit finds is in the report; an error says that the audit itself could not be finished, and
 // the report is then of what was read until then.
 func Run(ctx context.Context, s Store, folder string, expect Expectation) (Report, error) {
 	started := time.Now()
-	a := &audit{store: s, expect: expect, chains: make(map[string]*chain)}
+	a := &audit{store: s, folder: folder, expect: expect, chains: make(map[string]*chain), entities: make(map[string]*entity)}
 	for partition := range expect.Partitions {
 		a.chain(partition)
 	}
-	err := a.read(ctx, folder)
+	for path := range expect.Entities {
+		a.entity(path)
+	}
+	err := a.read(ctx)
 	report := a.report()
 	report.ElapsedSeconds = time.Since(started).Seconds()
 	if err != nil {
@@ -118,11 +124,13 @@ func Run(ctx context.Context, s Store, folder string, expect Expectation) (Repor
 	return report, nil
 }
 
-// audit is one run. The goroutine that lists owns chains; the rest is shared, under mu.
+// audit is one run. The goroutine that lists owns chains and entities; the rest is shared, under mu.
 type audit struct {
-	store  Store
-	expect Expectation
-	chains map[string]*chain
+	store    Store
+	folder   string
+	expect   Expectation
+	chains   map[string]*chain
+	entities map[string]*entity
 
 	mu       sync.Mutex
 	tally    tally
@@ -131,71 +139,59 @@ type audit struct {
 	trouble  int64 // problems, told or not
 }
 
-// chain is what the blobs' names and metadata say of one partition.
-type chain struct {
-	blobs, bytes, repeated int64
-	covered                ranges // sequence numbers that a blob holds
-	skipped                ranges // sequence numbers that a blob says were not there to be stored
-}
-
 // tally is what reading the records found.
 type tally struct{ messages, repeated, altered int64 }
 
+// A promise is what a blob's name and metadata say of the records in it. It is used by one goroutine.
+type promise interface {
+	// check says what is wrong with record n, counted from 0, or "".
+	check(n int64, m *message.Message) string
+	// end says what is wrong with all n records together, or "".
+	end(n int64) string
+}
+
 // read lists the folder's blobs and reads each of them.
-func (a *audit) read(ctx context.Context, folder string) error {
+func (a *audit) read(ctx context.Context) error {
 	readers, ctx := errgroup.WithContext(ctx)
 	readers.SetLimit(runtime.GOMAXPROCS(0))
-	prefix := record.EventHubFolder(folder)
-	for blob, err := range a.store.List(ctx, prefix) {
+	for blob, err := range a.store.List(ctx, record.EventHubFolder(a.folder)) {
 		if err != nil {
 			// A reader's failure ends the list too, and says more.
 			return cmp.Or(readers.Wait(), fmt.Errorf("list blobs: %w", err))
 		}
-		name, err := record.ParseEventHubName(blob.Name)
-		// A folder within this one is another audit's: behind the prefix come year, month, day and file.
-		if err != nil || strings.Count(blob.Name[len(prefix):], "/") != 3 {
-			a.mu.Lock()
-			a.ignored++
-			a.mu.Unlock()
-			continue
+		if p := a.follow(blob); p != nil {
+			readers.Go(func() error { return a.readBlob(ctx, blob.Name, p) })
 		}
-		span, ok := a.follow(blob, name)
-		if !ok {
-			continue
-		}
-		readers.Go(func() error { return a.readBlob(ctx, blob.Name, name.Partition, span) })
 	}
 	return readers.Wait()
 }
 
-// follow adds a blob to its partition's chain by what its name and metadata say; false means that they
-// contradict each other and the blob can't be judged further.
-func (a *audit) follow(blob store.Blob, name record.EventHubBlob) (record.Span, bool) {
-	c := a.chain(name.Partition)
-	c.blobs++
-	c.bytes += blob.Size
-	span, err := record.ParseSpan(blob.Metadata)
-	if err != nil {
-		a.problem("blob %s: %v", blob.Name, err)
-		return span, false
+// follow adds a blob to what it belongs to, by what its name and metadata say; nil means that it is none
+// of this folder's, or that they contradict each other and it can't be judged further.
+func (a *audit) follow(blob store.Blob) promise {
+	// A folder within this one is another audit's: behind the prefix come year, month, day and file, or a
+	// session before the file.
+	switch strings.Count(blob.Name[len(record.EventHubFolder(a.folder)):], "/") {
+	case 3:
+		if name, err := record.ParseEventHubName(blob.Name); err == nil {
+			return a.followChain(blob, name)
+		}
+		if name, err := record.ParseQueueName(blob.Name); err == nil {
+			return a.followQueue(blob, name)
+		}
+	case 4:
+		if name, err := record.ParseSessionName(blob.Name); err == nil {
+			return a.followSession(blob, name)
+		}
 	}
-	if span.First != name.First {
-		a.problem("blob %s: its metadata say that it begins at %d", blob.Name, span.First)
-		return span, false
-	}
-	if span.Bytes != blob.Size {
-		a.problem("blob %s: it has %d bytes, its metadata say %d", blob.Name, blob.Size, span.Bytes)
-	}
-	if repeated := c.covered.add(span.First, span.Last); repeated > 0 {
-		c.repeated += repeated
-		a.problem("blob %s: %d of its sequence numbers %d to %d are in another blob", blob.Name, repeated, span.First, span.Last)
-	}
-	c.skipped.add(span.After+1, span.First-1)
-	return span, true
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ignored++
+	return nil
 }
 
 // readBlob reads one blob's records and compares them with its metadata and with what was sent.
-func (a *audit) readBlob(ctx context.Context, name, partition string, span record.Span) error {
+func (a *audit) readBlob(ctx context.Context, name string, p promise) error {
 	content, err := a.store.Open(ctx, name)
 	if err != nil {
 		return fmt.Errorf("open blob %s: %w", name, err)
@@ -219,16 +215,14 @@ func (a *audit) readBlob(ctx context.Context, name, partition string, span recor
 		if err != nil {
 			return fmt.Errorf("read blob %s: %w", name, err)
 		}
-		// Records written without metadata have no sequence number to compare.
-		if at := span.First + t.messages; !m.EnqueuedTime.IsZero() && (m.SequenceNumber != at || m.Partition != partition) {
-			a.problem("blob %s: record %d is number %d of partition %q, expected number %d of partition %q",
-				name, t.messages, m.SequenceNumber, m.Partition, at, partition)
+		if wrong := p.check(t.messages, m); wrong != "" {
+			a.problem("blob %s: record %d %s", name, t.messages, wrong)
 		}
 		t.messages++
 		a.judge(&t, m, name)
 	}
-	if t.messages != span.Count {
-		a.problem("blob %s: it holds %d records, its metadata say %d", name, t.messages, span.Count)
+	if wrong := p.end(t.messages); wrong != "" {
+		a.problem("blob %s: %s", name, wrong)
 	}
 	return nil
 }
@@ -248,21 +242,15 @@ func (a *audit) judge(t *tally, m *message.Message, name string) {
 	switch a.expect.Contents.Check(m) {
 	case Repeated:
 		t.repeated++
-		a.problem("blob %s: record %d holds a message that another record holds too", name, t.messages-1)
+		declared := ""
+		if m.DeliveryCount > 1 {
+			declared = fmt.Sprintf(", and says that it was delivered %d times", m.DeliveryCount)
+		}
+		a.problem("blob %s: record %d holds a message that another record holds too%s", name, t.messages-1, declared)
 	case Altered:
 		t.altered++
 		a.problem("blob %s: record %d is not as it was sent", name, t.messages-1)
 	}
-}
-
-// chain returns the chain of a partition, a new one for a partition not seen before.
-func (a *audit) chain(partition string) *chain {
-	c := a.chains[partition]
-	if c == nil {
-		c = new(chain)
-		a.chains[partition] = c
-	}
-	return c
 }
 
 func (a *audit) problem(format string, args ...any) {
@@ -275,15 +263,13 @@ func (a *audit) problem(format string, args ...any) {
 
 // report sums up, once all reading has ended.
 func (a *audit) report() Report {
-	r := Report{
-		Messages:   a.tally.messages,
-		Altered:    a.tally.altered,
-		Ignored:    a.ignored,
-		Partitions: make([]Partition, 0, len(a.chains)),
+	r := Report{Messages: a.tally.messages, Altered: a.tally.altered, Ignored: a.ignored}
+	if len(a.chains) > 0 || len(a.entities) == 0 {
+		r.Partitions = make([]Partition, 0, len(a.chains))
 	}
 	var repeated, unstored int64
 	for id, c := range a.chains {
-		p := a.close(id, c)
+		p := a.closeChain(id, c)
 		r.Blobs += p.Blobs
 		r.Bytes += p.Bytes
 		r.Gaps += int64(len(p.Gaps))
@@ -292,56 +278,25 @@ func (a *audit) report() Report {
 		unstored += ranges(p.Gaps).count()
 		r.Partitions = append(r.Partitions, p)
 	}
+	for path, e := range a.entities {
+		s := a.closeEntity(path, e)
+		r.Blobs += s.Blobs
+		r.Bytes += s.Bytes
+		r.Gaps += int64(len(s.Gaps))
+		r.OutOfOrder += s.OutOfOrder
+		r.Declared += ranges(s.Declared).count()
+		r.Unsettled += s.Unsettled
+		repeated += s.Duplicates
+		unstored += ranges(s.Gaps).count()
+		r.Entities = append(r.Entities, s)
+	}
 	slices.SortFunc(r.Partitions, func(a, b Partition) int { return compareIDs(a.Partition, b.Partition) })
+	slices.SortFunc(r.Entities, func(a, b Entity) int { return cmp.Compare(a.Entity, b.Entity) })
 	r.Duplicates = max(repeated, a.tally.repeated)
 	if r.Missing = unstored; a.expect.Contents != nil {
 		r.Missing = a.expect.Contents.Missing()
 	}
 	r.Problems = a.problems
-	r.Complete = a.trouble == 0 && r.Gaps+r.Duplicates+r.Missing+r.Altered+r.LostToRetention == 0
+	r.Complete = a.trouble == 0 && r.Gaps+r.Duplicates+r.Missing+r.Altered+r.LostToRetention+r.OutOfOrder == 0
 	return r
-}
-
-// close compares a chain with the numbers that its partition should have, or else with its own extent.
-func (a *audit) close(id string, c *chain) Partition {
-	p := Partition{Partition: id, From: -1, To: -1, Messages: c.covered.count(), Blobs: c.blobs, Bytes: c.bytes, Duplicates: c.repeated}
-	should := work.Range{From: math.MaxInt64, To: -1} // nothing
-	if n := len(c.covered); n > 0 {
-		p.From, p.To = c.covered[0].From, c.covered[n-1].To
-		should = work.Range{From: p.From, To: p.To}
-	}
-	if a.expect.Partitions != nil {
-		hub, known := a.expect.Partitions[id]
-		if !known {
-			a.problem("partition %s: it is stored, but the hub has no such partition", id)
-		} else if p.To > hub.To {
-			a.problem("partition %s: number %d is stored, but the hub's last is %d", id, p.To, hub.To)
-		}
-		if known && hub.From <= hub.To {
-			should = work.Range{From: min(hub.From, should.From), To: hub.To}
-		}
-	}
-	for _, hole := range c.covered.without(should) {
-		// What a blob says was not there is the source's loss; the rest is ours.
-		unexplained := c.skipped.without(hole)
-		p.Gaps = append(p.Gaps, unexplained...)
-		p.LostToRetention = append(p.LostToRetention, unexplained.without(hole)...)
-	}
-	return p
-}
-
-// compareIDs orders partition ids as people do: numbers by value, and before any other text.
-func compareIDs(a, b string) int {
-	m, errM := strconv.ParseUint(a, 10, 64)
-	n, errN := strconv.ParseUint(b, 10, 64)
-	switch {
-	case errM == nil && errN == nil && m != n:
-		return cmp.Compare(m, n)
-	case (errM == nil) != (errN == nil):
-		if errM == nil {
-			return -1
-		}
-		return 1
-	}
-	return cmp.Compare(a, b)
 }

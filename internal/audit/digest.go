@@ -1,10 +1,10 @@
 package audit
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -14,11 +14,15 @@ import (
 )
 
 // Digest stands for everything of a message that its sender decided and that must survive until it is a
-// record: the body, message id, correlation id, content type, partition key and the application
-// properties with their AMQP types. What the service adds (sequence number, offset, enqueued time,
-// partition) is left out, so that the digest of a message about to be sent equals that of its record.
-// It is the first half of a SHA-256.
+// record: the body, message id, correlation id, content type, subject, addresses, session, partition key
+// and the application properties with their AMQP types. What the service adds (sequence number, offset,
+// enqueued time, partition, delivery count) or may change (time to live) is left out, so that the digest
+// of a message about to be sent equals that of its record. It is the first half of a SHA-256.
 type Digest [16]byte
+
+// servicesProperties are the application properties in which Service Bus says why it put a message into a
+// dead-letter queue.
+var servicesProperties = []string{"DeadLetterReason", "DeadLetterErrorDescription"}
 
 // scratch lends the buffers in which digests are prepared: one per goroutine at work, each as large as
 // the largest message that it saw.
@@ -54,7 +58,12 @@ func DigestOf(m *message.Message) Digest {
 	b = appendValue(b, m.CorrelationID)
 	b = appendOptional(b, m.ContentType)
 	b = appendOptional(b, m.PartitionKey)
-	b = appendMap(b, m.Properties)
+	b = appendOptional(b, m.Subject)
+	b = appendOptional(b, m.To)
+	b = appendOptional(b, m.ReplyTo)
+	b = appendOptional(b, cmp.Or(m.SessionID, m.GroupID)) // one thing by two names
+	b = appendOptional(b, cmp.Or(m.ReplyToSessionID, m.ReplyToGroupID))
+	b = appendMap(b, m.Properties, servicesProperties...)
 
 	*buf = b
 	sum := sha256.Sum256(b)
@@ -133,11 +142,17 @@ func appendOptional(b []byte, s *string) []byte {
 	return appendText(append(b, 's'), *s)
 }
 
-func appendMap(b []byte, m map[string]any) []byte {
-	b = binary.AppendUvarint(b, uint64(len(m)))
+// appendMap leaves out the members with the keys to omit.
+func appendMap(b []byte, m map[string]any, omit ...string) []byte {
 	var few [16]string // room for the usual number of keys without an allocation
-	keys := slices.AppendSeq(few[:0], maps.Keys(m))
+	keys := few[:0]
+	for key := range m {
+		if !slices.Contains(omit, key) {
+			keys = append(keys, key)
+		}
+	}
 	slices.Sort(keys)
+	b = binary.AppendUvarint(b, uint64(len(keys)))
 	for _, key := range keys {
 		b = appendValue(appendText(b, key), m[key])
 	}

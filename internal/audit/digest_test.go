@@ -23,6 +23,7 @@ func TestDigestTellsMessagesApart(t *testing.T) {
 		{Body: message.Body{Kind: message.Sequence, Sequence: [][]any{{"a"}, {}}}},
 		{ContentType: text("")},
 		{ContentType: text("a")},
+		{Subject: text("a")}, {To: text("a")}, {ReplyTo: text("a")}, {SessionID: text("")}, {SessionID: text("a")}, {ReplyToSessionID: text("a")},
 		{PartitionKey: text("")},
 		{PartitionKey: text("a")},
 		{ID: ""}, {ID: "a"}, {ID: uint64(1)}, {ID: []byte("a")}, {ID: message.UUID{1}},
@@ -65,5 +66,13 @@ func TestDigestIgnoresWhatIsNotTheSenders(t *testing.T) {
 	}
 	if DigestOf(&sent) != DigestOf(&stored) {
 		t.Error("the digest of a record differs from that of the message sent")
+	}
+	sent.GroupID, sent.ReplyToGroupID = text("car-7"), text("car-8")
+	stored.SessionID, stored.ReplyToSessionID = text("car-7"), text("car-8")
+	stored.DeliveryCount, stored.DeadLetterReason, stored.DeadLetterSource, stored.EnqueuedSequenceNumber = 10, text("x"), text("orders"), new(int64(1))
+	stored.TimeToLive = new(time.Hour)
+	stored.Properties["DeadLetterReason"], stored.Properties["DeadLetterErrorDescription"] = "x", "y"
+	if DigestOf(&sent) != DigestOf(&stored) {
+		t.Error("the digest of a dead letter's record differs from that of the message sent")
 	}
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"math"
 	"slices"
 
 	"persistor/internal/work"
@@ -44,12 +45,35 @@ func (s ranges) without(within work.Range) (missing ranges) {
 		if r.From > next {
 			missing = append(missing, work.Range{From: next, To: r.From - 1})
 		}
+		if r.To == math.MaxInt64 {
+			return missing
+		}
 		next = max(next, r.To+1)
 	}
 	if next <= within.To {
 		missing = append(missing, work.Range{From: next, To: within.To})
 	}
 	return missing
+}
+
+// append puts in a range that lies behind all others, or right beside the last.
+func (s ranges) append(r work.Range) ranges {
+	if last := len(s) - 1; last >= 0 && s[last].To == r.From-1 {
+		s[last].To = r.To
+		return s
+	}
+	return append(s, r)
+}
+
+// minus returns what is in s and not in other.
+func (s ranges) minus(other ranges) (rest ranges) {
+	for _, r := range s {
+		for len(other) > 0 && other[0].To < r.From {
+			other = other[1:]
+		}
+		rest = append(rest, other.without(r)...)
+	}
+	return rest
 }
 
 // count is how many numbers the set holds.

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -37,6 +38,13 @@ func TestRangesAgreeWithAPlainSet(t *testing.T) {
 		if got, want := s.without(work.Range{From: from, To: to}), rangesOf(plain[:], false, from, to); !slices.Equal(got, want) {
 			t.Fatalf("%d..%d without %v is %v, want %v", from, to, s, got, want)
 		}
+		other := rangesOf(plain[:], true, from, to)
+		for i := range plain {
+			plain[i] = plain[i] && !(from <= int64(i) && int64(i) <= to)
+		}
+		if got, want := s.minus(other), rangesOf(plain[:], true, 0, size-1); !slices.Equal(got, want) {
+			t.Fatalf("%v minus %v is %v, want %v", s, other, got, want)
+		}
 	}
 }
 
@@ -53,4 +61,56 @@ func rangesOf(plain []bool, value bool, from, to int64) (s ranges) {
 		}
 	}
 	return s
+}
+
+func TestRangesMinusTheLastNumber(t *testing.T) {
+	all := ranges{{From: 5, To: math.MaxInt64}}
+	if got, want := all.minus(ranges{{From: 7, To: 8}, {From: 10, To: math.MaxInt64}}), (ranges{{From: 5, To: 6}, {From: 9, To: 9}}); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := all.minus(nil); !slices.Equal(got, all) {
+		t.Errorf("minus nothing: %v", got)
+	}
+}
+
+// A set of numbers must agree with ranges, near one another and far apart, up to the last there is.
+func TestNumbersAgreeWithRanges(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for _, spread := range []int64{50, 200, 3 * pageSize, math.MaxInt64 - 200} {
+		for _, base := range []int64{0, 1, pageSize - 30, math.MaxInt64 - spread} {
+			var n numbers
+			var r ranges
+			for range 300 {
+				from := base + random.Int64N(spread)
+				to := min(from+random.Int64N(130), base+spread-1)
+				for i := from; i <= to; i++ {
+					if got, want := n.add(i), r.add(i, i) == 1; got != want {
+						t.Fatalf("%d was there: %t, want %t", i, got, want)
+					}
+				}
+			}
+			if got := n.ranges(); !slices.Equal(got, r) || n.count != r.count() {
+				t.Fatalf("got %v (%d), want %v (%d)", got, n.count, r, r.count())
+			}
+		}
+	}
+	var none numbers
+	if got := none.ranges(); got != nil {
+		t.Errorf("the empty set is %v", got)
+	}
+}
+
+// 1,000 sessions whose messages come in turn: each blob has numbers all over the entity.
+func BenchmarkInterleaved(b *testing.B) {
+	for b.Loop() {
+		var n numbers
+		for session := range int64(1000) {
+			for i := range int64(1000) {
+				n.add(i*1000 + session)
+			}
+		}
+		if got := n.ranges(); len(got) != 1 {
+			b.Fatal(len(got))
+		}
+	}
 }
