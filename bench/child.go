@@ -1,31 +1,20 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
-	"strconv"
-	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
-	"golang.org/x/sync/errgroup"
-
-	"persistor/emulator"
 	"persistor/internal/app"
-	"persistor/internal/pull"
-	"persistor/internal/pull/eventhub"
 	"persistor/internal/store"
-	"persistor/internal/work"
 )
 
 // The defaults of BATCH_BYTES and MEMORY_LIMIT.
@@ -34,121 +23,97 @@ const (
 	memory     = 32 << 20
 )
 
+// task is what a child process does by itself, so that CPU time and memory are its alone.
+type task struct {
+	Kind     string // a key of tasks
+	Entity   string // the hub or queue
+	Store    string // discard, dir or azurite
+	Messages int64  // that there are
+	AtOnce   int    // partitions, loops, or completions
+}
+
+// tasks give the messages drained, and when the last of them was done with.
+var tasks = map[string]func(context.Context, task) (int64, time.Time, error){
+	"hub/client":      hubClient,
+	"hub/drain":       hubDrain,
+	"queue/client":    queueClient(1000, 1),
+	"queue/pipelined": queueClient(1000, completions),
+	"queue/single":    queueClient(1, 1),
+	"queue/drain":     queueDrain,
+	"sessions/client": sessionsClient,
+	"sessions/drain":  sessionsDrain,
+}
+
+// usage is what a task used from its first question to its last answer. Seconds end when the last message
+// was done with.
+type usage struct {
+	Messages    int64   `json:"messages"`
+	Seconds     float64 `json:"seconds"`
+	CPUSeconds  float64 `json:"cpu_seconds"`
+	PeakMB      float64 `json:"peak_mb"`
+	emulatorCPU float64
+}
+
 // child is what this program does in the processes that it starts.
 func child(args []string) error {
-	switch {
-	case args[0] == "emulator":
-		return serve(args[1:])
-	case len(args) != 4:
-		return fmt.Errorf("child %s: expected hub, partitions and store", args[0])
+	if args[0] == "emulator" {
+		return serve(args[1])
 	}
-	hub, storage, connection := args[1], args[3], os.Getenv("EVENT_HUB_CONN_STRING")
-	partitions, err := strconv.Atoi(args[2])
-	if err != nil {
+	var t task
+	if err := json.Unmarshal([]byte(args[1]), &t); err != nil {
 		return err
 	}
-	app.TuneMemory(memory) // the same for both
+	app.TuneMemory(memory) // the same for all
 	before := spent()
 	began := time.Now()
-	var events int64
-	if args[0] == "floor" {
-		events, err = floor(connection, hub, partitions)
-	} else {
-		events, err = pullAll(connection, hub, partitions, storage)
-	}
+	messages, done, err := tasks[t.Kind](context.Background(), t)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(usage{
-		Events: events, Seconds: time.Since(began).Seconds(), CPUSeconds: (spent() - before).Seconds(), PeakMB: peakMB(),
+		Messages: messages, Seconds: done.Sub(began).Seconds(), CPUSeconds: (spent() - before).Seconds(), PeakMB: peakMB(),
 	})
 }
 
-// floor drains every partition with the client alone: one connection each, events counted and dropped.
-func floor(connection, hub string, partitions int) (int64, error) {
-	counts := make([]int64, partitions)
-	var group errgroup.Group
-	for i := range partitions {
-		group.Go(func() error {
-			ctx, id := context.Background(), strconv.Itoa(i)
-			client, err := azeventhubs.NewConsumerClientFromConnectionString(connection, hub, azeventhubs.DefaultConsumerGroup, nil)
-			if err != nil {
-				return err
-			}
-			defer client.Close(ctx)
-			properties, err := client.GetPartitionProperties(ctx, id, nil)
-			if err != nil {
-				return err
-			}
-			earliest := true
-			receiver, err := client.NewPartitionClient(id, &azeventhubs.PartitionClientOptions{
-				StartPosition: azeventhubs.StartPosition{Earliest: &earliest}, Prefetch: 5000 / int32(min(partitions, 4)),
-			})
-			if err != nil {
-				return err
-			}
-			defer receiver.Close(ctx)
-			for left := properties.LastEnqueuedSequenceNumber + 1; left > 0; {
-				events, err := receiver.ReceiveEvents(ctx, int(min(left, 1000)), nil)
-				if err != nil {
-					return err
-				}
-				left -= int64(len(events))
-				counts[i] += int64(len(events))
-			}
-			return nil
-		})
+// run has a child carry out a task of an emulator's, and checks that it got everything.
+func (s *server) run(ctx context.Context, t task) (usage, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	var u usage
+	self, err := os.Executable()
+	if err != nil {
+		return u, err
 	}
-	err := group.Wait()
-	var sum int64
-	for _, n := range counts {
-		sum += n
+	spec, err := json.Marshal(t)
+	if err != nil {
+		return u, err
 	}
-	return sum, err
+	cmd := exec.CommandContext(ctx, self, "child", "task", string(spec))
+	cmd.Env = append(os.Environ(), connectionVariable+"="+s.connection)
+	cmd.Stderr = os.Stderr
+	before := s.cpu()
+	out, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(out, &u)
+	}
+	if err == nil && u.Messages != t.Messages {
+		err = fmt.Errorf("got %d messages, expected %d", u.Messages, t.Messages)
+	}
+	if err != nil {
+		return u, fmt.Errorf("%s of %s into %s: %w", t.Kind, t.Entity, t.Store, err)
+	}
+	u.emulatorCPU = s.cpu() - before
+	return u, nil
 }
 
-// pullAll drains every partition as a worker does, in one unit of up to four loops at a time.
-func pullAll(connection, hub string, partitions int, storage string) (int64, error) {
-	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "persistor-bench-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	blobs, err := openStore(ctx, storage, dir)
-	if err != nil {
-		return 0, err
-	}
-	h, err := eventhub.Connect(eventhub.Options{
-		ConnectionString: connection, EventHub: hub,
-		Checkpoints: eventhub.DirCheckpoints(dir), PrefetchBytes: app.ShareMemory(memory, 1).Prefetch,
-	})
-	if err != nil {
-		return 0, err
-	}
-	defer h.Close(ctx)
-	drainer := app.HubDrainer{Hub: h, Draining: app.Draining{
-		Store: blobs, Folder: hub, Chunk: 1000, Timeout: 5 * time.Minute,
-		BatchMemory: app.ShareMemory(memory, 1).Batches,
-		Limits:      pull.Limits{Count: 10_000, Bytes: batchBytes, Age: time.Minute},
-	}}
-	unit := work.Unit{Run: "bench", Tasks: min(partitions, 4), OwnerLevel: time.Now().UnixMilli()}
-	for i := range partitions {
-		unit.Partitions = append(unit.Partitions, strconv.Itoa(i))
-	}
-	report := drainer.Drain(ctx, unit)
-	for _, s := range report.Sources {
-		if s.Ended != work.Drained {
-			return 0, fmt.Errorf("partition %s ended %s: %s", s.Partition, s.Ended, s.Error)
-		}
-	}
-	return report.Messages, nil
-}
+// connectionVariable holds the emulator's connection string in a child's environment.
+const connectionVariable = "BENCH_CONNECTION_STRING"
 
+// openStore opens what blobs go to; dir is a directory of the child's own.
 func openStore(ctx context.Context, storage, dir string) (store.Store, error) {
 	switch storage {
 	case "discard":
-		return discard{}, nil
+		return &discard{}, nil
 	case "dir":
 		return store.Open(ctx, store.Options{Location: "file://" + dir, Container: "bench", Create: true})
 	}
@@ -158,11 +123,11 @@ func openStore(ctx context.Context, storage, dir string) (store.Store, error) {
 // discard is a store that keeps nothing.
 type discard struct{}
 
-func (discard) SetMetadata(context.Context, string, map[string]string) error { return nil }
-
 func (discard) Create(context.Context, string, []byte, map[string]string) (map[string]string, error) {
 	return nil, nil
 }
+
+func (discard) SetMetadata(context.Context, string, map[string]string) error { return nil }
 
 func (discard) Metadata(context.Context, string) (map[string]string, error) {
 	return nil, store.ErrNotFound
@@ -173,6 +138,26 @@ func (discard) List(context.Context, string) iter.Seq2[store.Blob, error] {
 }
 
 func (discard) Open(context.Context, string) (io.ReadCloser, error) { return nil, store.ErrNotFound }
+
+// watched notes when a store was last written to.
+type watched struct {
+	store.Store
+	last atomic.Int64
+}
+
+func (w *watched) Create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
+	defer w.note()
+	return w.Store.Create(ctx, name, body, metadata)
+}
+
+func (w *watched) SetMetadata(ctx context.Context, name string, metadata map[string]string) error {
+	defer w.note()
+	return w.Store.SetMetadata(ctx, name, metadata)
+}
+
+func (w *watched) note() { w.last.Store(time.Now().UnixNano()) }
+
+func (w *watched) written() time.Time { return time.Unix(0, w.last.Load()) }
 
 // spent is the CPU time that this process has used.
 func spent() time.Duration {
@@ -193,91 +178,4 @@ func peakMB() float64 {
 		return float64(r.Maxrss) / 1e6
 	}
 	return float64(r.Maxrss) / 1e3
-}
-
-// server is the emulator in a process of its own.
-type server struct {
-	cmd        *exec.Cmd
-	stdin      io.WriteCloser
-	replies    *bufio.Scanner
-	connection string
-}
-
-func startEmulator(ctx context.Context, cases []drainCase) (*server, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	args := []string{"child", "emulator"}
-	for _, c := range cases {
-		hub := fmt.Sprintf("%s,%d,%d,%d", c.hub(), c.body, c.partitions, c.events/int64(c.partitions))
-		if !slices.Contains(args, hub) { // several stores take the events of one hub
-			args = append(args, hub)
-		}
-	}
-	s := &server{cmd: exec.CommandContext(ctx, self, args...)}
-	s.cmd.Stderr = os.Stderr
-	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	s.replies = bufio.NewScanner(out)
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start emulator: %w", err)
-	}
-	if !s.replies.Scan() {
-		s.stop()
-		return nil, errors.New("start emulator: it ended")
-	}
-	s.connection = s.replies.Text()
-	return s, nil
-}
-
-// cpu asks the emulator for the CPU time that it has used, in seconds.
-func (s *server) cpu() float64 {
-	fmt.Fprintln(s.stdin, "cpu")
-	if !s.replies.Scan() {
-		return 0
-	}
-	seconds, _ := strconv.ParseFloat(s.replies.Text(), 64)
-	return seconds
-}
-
-func (s *server) stop() {
-	s.stdin.Close()
-	_ = s.cmd.Wait()
-}
-
-// serve runs the emulator until its input ends, and answers each line with the CPU time used.
-func serve(specs []string) error {
-	var o emulator.Options
-	for _, spec := range specs {
-		fields := strings.Split(spec, ",")
-		if len(fields) != 4 {
-			return fmt.Errorf("hub %q: expected name,body,partitions,events", spec)
-		}
-		body, err1 := strconv.Atoi(fields[1])
-		partitions, err2 := strconv.Atoi(fields[2])
-		events, err3 := strconv.ParseInt(fields[3], 10, 64)
-		if err := errors.Join(err1, err2, err3); err != nil {
-			return err
-		}
-		o.Hubs = append(o.Hubs, emulator.Hub{
-			Name: fields[0], Partitions: partitions,
-			Synthetic: &emulator.Synthetic{Events: events, BodySize: body},
-		})
-	}
-	e, err := emulator.Start(o)
-	if err != nil {
-		return err
-	}
-	defer e.Close()
-	fmt.Println(e.ConnectionString())
-	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		fmt.Println(spent().Seconds())
-	}
-	return nil
 }

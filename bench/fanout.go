@@ -13,9 +13,9 @@ import (
 	"persistor/internal/work"
 )
 
-// fanOut measures what a unit costs beside its work: the invoker sends units over loopback HTTP to a
+// measureFanout measures what a unit costs beside its work: the invoker sends units over loopback HTTP to a
 // worker that does nothing.
-func fanOut(ctx context.Context) ([]FanoutRow, error) {
+func measureFanout(ctx context.Context, b *bench) error {
 	worker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var unit work.Unit
 		if err := json.NewDecoder(r.Body).Decode(&unit); err != nil {
@@ -32,10 +32,9 @@ func fanOut(ctx context.Context) ([]FanoutRow, error) {
 	defer worker.Close()
 	dispatcher, err := fanout.NewDispatcher(fanout.Options{Workers: []string{worker.URL + "/api/pull"}, Budget: time.Minute})
 	if err != nil {
-		return nil, err
+		return err
 	}
 
-	var rows []FanoutRow
 	for _, units := range []int{1, 4, 16, 64, 256} {
 		parts := make([]fanout.Partition, units)
 		for i := range parts {
@@ -46,17 +45,17 @@ func fanOut(ctx context.Context) ([]FanoutRow, error) {
 			run := fanout.NewRun(time.Now())
 			plan, err := fanout.NewPlan(run, parts, fanout.Request{})
 			if err != nil {
-				return nil, err
+				return err
 			}
 			began := time.Now()
 			report := dispatcher.Dispatch(ctx, plan, fanout.Request{})
 			seconds = append(seconds, time.Since(began).Seconds())
 			if report.Status != fanout.OK {
-				return nil, fmt.Errorf("fan-out of %d units: %s", units, report.Status)
+				return fmt.Errorf("fan-out of %d units: %s", units, report.Status)
 			}
 		}
 		s := median(seconds)
-		rows = append(rows, FanoutRow{Units: units, Seconds: s, PerUnitMicro: s / float64(units) * 1e6})
+		b.results.Fanout = append(b.results.Fanout, FanoutRow{Units: units, Seconds: s, PerUnitMicro: s / float64(units) * 1e6})
 	}
-	return rows, nil
+	return nil
 }
