@@ -241,7 +241,7 @@ func TestQueueDeadline(t *testing.T) {
 		s := newQueueSite(t, emulator.Queue{
 			Sessions:  source.sessions > 0,
 			Synthetic: &emulator.SyntheticQueue{Messages: 5_000_000, BodySize: 200, Sessions: source.sessions},
-		})
+		}, "BATCH_COUNT=1000")
 		worker := start(t, "worker", s.settings)
 		began := time.Now()
 		var report work.Report

@@ -157,7 +157,10 @@ func (d *deliveries) settle(ctx context.Context, patience time.Duration, numbers
 	defer stop()
 	var mu sync.Mutex
 	d.each(numbers, func(n int64, held *delivery) {
-		err := how(ctx, held.received)
+		err := ctx.Err() // which the client looks at only after it has sent something
+		if err == nil {
+			err = how(ctx, held.received)
+		}
 		if err == nil || lockLost(err) {
 			answered()
 			d.forget(n, held)
