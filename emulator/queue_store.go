@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"container/heap"
 	"iter"
 	"slices"
@@ -175,7 +176,10 @@ type byTime struct {
 	due func(*message) int64
 }
 
-func (h byTime) Less(i, j int) bool { return h.due(h.bySequence[i]) < h.due(h.bySequence[j]) }
+func (h byTime) Less(i, j int) bool {
+	order := cmp.Compare(h.due(h.bySequence[i]), h.due(h.bySequence[j]))
+	return order < 0 || order == 0 && h.bySequence.Less(i, j)
+}
 
 func (h byTime) Swap(i, j int) {
 	h.bySequence.Swap(i, j)

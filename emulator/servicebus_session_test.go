@@ -268,17 +268,24 @@ func TestServiceBusSessionLockExpires(t *testing.T) {
 // A session's lock is renewed, and lasts as long as it is.
 func TestServiceBusRenewSession(t *testing.T) {
 	t.Parallel()
-	e := runQueue(t, emulator.Queue{Sessions: true, LockDuration: 300 * time.Millisecond})
+	clock := newClock()
+	e := run(t, emulator.Options{Hubs: []emulator.Hub{}, Queues: []emulator.Queue{{Name: queueName, Sessions: true}}, Now: clock.now})
 	putSession(t, e, queueName, "a", "1")
-	r := acceptSession(t, newBus(t, e, sbAtOnce), queueName, "a")
+	putSession(t, e, queueName, "b", "2")
+	c := newBus(t, e, sbAtOnce)
+	r, lost := acceptSession(t, c, queueName, "a"), acceptSession(t, c, queueName, "b")
 	m := take(t, r, 1)[0]
-	for start := r.LockedUntil(); r.LockedUntil().Sub(start) < 400*time.Millisecond; {
+	for range 3 {
+		clock.add(40 * time.Second)
 		if err := r.RenewSessionLock(withTimeout(t), nil); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		if want := clock.now().Add(time.Minute); !r.LockedUntil().Equal(want) {
+			t.Fatalf("it is renewed until %v, want %v", r.LockedUntil(), want)
+		}
 	}
 	complete(t, r, m)
+	wantBusCode(t, lost.RenewSessionLock(withTimeout(t), nil), azservicebus.CodeLockLost, "The session lock has expired on the MessageSession. Accept a new MessageSession.")
 }
 
 // What a request wants of a session that its receiver has not is refused.

@@ -105,7 +105,7 @@ func TestServiceBusDeadLetter(t *testing.T) {
 // can be dead-lettered and completed.
 func TestServiceBusDefer(t *testing.T) {
 	t.Parallel()
-	e := runQueue(t, emulator.Queue{LockDuration: 50 * time.Millisecond})
+	e := runQueue(t, emulator.Queue{})
 	c := newBus(t, e, sbAtOnce)
 	put(t, e, queueName, "a", "b")
 	r := newBusReceiver(t, c, queueName, peekLock)
@@ -208,25 +208,25 @@ func TestServiceBusLockExpires(t *testing.T) {
 // A lock that is renewed lasts, and tells until when.
 func TestServiceBusRenewLock(t *testing.T) {
 	t.Parallel()
-	e := runQueue(t, emulator.Queue{LockDuration: 300 * time.Millisecond})
-	c := newBus(t, e, sbAtOnce)
-	put(t, e, queueName, "a")
-	r := newBusReceiver(t, c, queueName, peekLock)
-	m := take(t, r, 1)[0]
-	for start := *m.LockedUntil; m.LockedUntil.Sub(start) < 400*time.Millisecond; {
-		before := *m.LockedUntil
-		if err := r.RenewMessageLock(withTimeout(t), m, nil); err != nil {
+	clock := newClock()
+	e := run(t, emulator.Options{Hubs: []emulator.Hub{}, Queues: []emulator.Queue{{Name: queueName}}, Now: clock.now})
+	put(t, e, queueName, "a", "b")
+	r := newBusReceiver(t, newBus(t, e, sbAtOnce), queueName, peekLock)
+	ms := take(t, r, 2)
+	for range 3 {
+		clock.add(40 * time.Second)
+		if err := r.RenewMessageLock(withTimeout(t), ms[0], nil); err != nil {
 			t.Fatal(err)
 		}
-		if m.LockedUntil.Before(before) {
-			t.Fatalf("it was locked until %v, and renewed until %v", before, m.LockedUntil)
+		if want := clock.now().Add(time.Minute); !ms[0].LockedUntil.Equal(want) {
+			t.Fatalf("it is renewed until %v, want %v", ms[0].LockedUntil, want)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
-	if m.DeliveryCount != 1 {
-		t.Errorf("its count is %d", m.DeliveryCount)
+	wantBusCode(t, r.RenewMessageLock(withTimeout(t), ms[1], nil), azservicebus.CodeLockLost, lockInvalid)
+	complete(t, r, ms[0])
+	if m := take(t, r, 1)[0]; string(m.Body) != "b" || m.DeliveryCount != 2 {
+		t.Errorf("%s comes with the count %d", m.Body, m.DeliveryCount)
 	}
-	complete(t, r, m)
 }
 
 // Locks go by the emulator's clock.
