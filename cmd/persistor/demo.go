@@ -24,15 +24,23 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "See all of it at work, on this machine alone",
-		Long: `Demo starts an emulated Event Hub, publishes telemetry to it, starts an invoker and workers
-as processes of their own, and has them store every event. Then it shows what came of it, and
-audits it: every partition complete, no gap, no duplicate, every event as it was published.
+		Long: `Demo emulates an Event Hub or Service Bus, publishes telemetry to it, starts an invoker and
+workers as processes of their own, and has them store every message. Then it shows what came of
+it, and audits it: no gap, no duplicate, every message as it was published. --source says what
+is drained:
+
+  eventhub    an Event Hub, partition by partition
+  servicebus  a queue, whose receivers compete for its messages
+  sessions    a queue with sessions, each stored in its order
+  deadletter  the dead-letter queue of a queue whose consumer refuses everything
 
 Exit status: 0 the audit holds; 1 it does not, or something failed; 2 wrong arguments.`,
 		Example: `  persistor demo
+  persistor demo --source servicebus
+  persistor demo --source sessions --sessions 10000 --events 200000
+  persistor demo --source deadletter --json | jq .audit.complete
   persistor demo --events 1000000 --partitions 32 --workers 8 --out /tmp/stored
-  persistor demo --storage azurite
-  persistor demo --json | jq .audit.complete`,
+  persistor demo --storage azurite`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Storage == "env" {
@@ -42,6 +50,14 @@ Exit status: 0 the audit holds; 1 it does not, or something failed; 2 wrong argu
 			}
 			if asJSON && o.Keep {
 				return usagef("--json and --keep exclude each other: the document is written at the end")
+			}
+			for flag, source := range map[string]string{"partitions": "eventhub", "sessions": "sessions"} {
+				if cmd.Flags().Changed(flag) && o.Source != source {
+					return usagef("--%s is for --source %s", flag, source)
+				}
+			}
+			if !cmd.Flags().Changed("events") {
+				o.Events = demo.DefaultEvents(o.Source)
 			}
 			if err := o.Check(); err != nil {
 				return usageError{err}
@@ -77,8 +93,11 @@ Exit status: 0 the audit holds; 1 it does not, or something failed; 2 wrong argu
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.IntVar(&o.Events, "events", 100_000, fmt.Sprintf("events to publish, 1 to %d; each takes about 1.5 KB of memory", demo.MaxEvents))
+	flags.StringVar(&o.Source, "source", "eventhub", "what is drained: one of "+demo.Sources())
+	flags.IntVar(&o.Events, "events", 0, fmt.Sprintf(`events or messages to publish, 1 to %d; each takes about 1.5 KB of memory
+(default as many as take a few seconds)`, demo.MaxEvents))
 	flags.IntVar(&o.Partitions, "partitions", 8, fmt.Sprintf("partitions of the Event Hub, 1 to %d", demo.MaxPartitions))
+	flags.IntVar(&o.Sessions, "sessions", 1000, fmt.Sprintf("sessions of the queue, 1 to %d", demo.MaxSessions))
 	flags.IntVar(&o.Workers, "workers", 4, fmt.Sprintf("worker processes, 1 to %d", demo.MaxWorkers))
 	flags.StringVar(&o.Storage, "storage", "dir", `where blobs go: "dir", "azurite" (see make azurite), "env" for
 `+storageEnv+`, or a connection string`)

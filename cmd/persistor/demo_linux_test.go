@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,39 +12,52 @@ import (
 	"time"
 )
 
+// demoOf is a demo as a process of its own.
+func demoOf(t *testing.T, args ...string) (demo *exec.Cmd, stdout, stderr *bytes.Buffer) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
+	demo = &exec.Cmd{Path: self, Args: append([]string{"persistor", "demo"}, args...), Env: os.Environ(), Stdout: stdout, Stderr: stderr}
+	t.Cleanup(func() {
+		if demo.Process != nil {
+			demo.Process.Kill()
+		}
+	})
+	return demo, stdout, stderr
+}
+
 // However the demo ends, its processes end with it: after Ctrl-C, and after a kill that leaves it no time.
 func TestDemoLeavesNoProcessBehind(t *testing.T) {
-	for name, signal := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
-		t.Run(name, func(t *testing.T) {
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			// Its processes have this folder in their environment, and nobody else's do.
-			mark := "TMPDIR=" + t.TempDir()
-			var said bytes.Buffer
-			demo := exec.Cmd{
-				Path: self, Args: []string{"persistor", "demo", "--json", "--events", "2000000", "--workers", "2", "--out", filepath.Join(t.TempDir(), "out")},
-				Env: append(os.Environ(), mark), Stderr: &said,
-			}
-			if err := demo.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { demo.Process.Kill() })
-			eventually(t, "demo, two workers and an invoker run", func() bool { return len(marked(t, mark)) == 4 })
+	t.Parallel()
+	for _, source := range []string{"eventhub", "servicebus", "sessions", "deadletter"} {
+		for name, signal := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
+			t.Run(source+" "+name, func(t *testing.T) {
+				t.Parallel()
+				demo, _, said := demoOf(t, "--source", source, "--json", "--events", "2000000", "--workers", "2", "--out", filepath.Join(t.TempDir(), "out"))
+				// Its processes have this folder in their environment, and nobody else's do.
+				mark := "TMPDIR=" + t.TempDir()
+				demo.Env = append(demo.Env, mark)
+				if err := demo.Start(); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "demo, two workers and an invoker run", func() bool { return len(marked(t, mark)) == 4 })
 
-			if err := demo.Process.Signal(signal); err != nil {
-				t.Fatal(err)
-			}
-			_ = demo.Wait()
-			eventually(t, "all processes have ended", func() bool { return len(marked(t, mark)) == 0 })
-			if signal != syscall.SIGINT {
-				return
-			}
-			if told := strings.TrimSpace(said.String()); demo.ProcessState.ExitCode() != exitJob || !strings.HasSuffix(told, "persistor: demo: interrupted") {
-				t.Errorf("exit status %d, stderr:\n%s", demo.ProcessState.ExitCode(), told)
-			}
-		})
+				if err := demo.Process.Signal(signal); err != nil {
+					t.Fatal(err)
+				}
+				_ = demo.Wait()
+				eventually(t, "all processes have ended", func() bool { return len(marked(t, mark)) == 0 })
+				if signal != syscall.SIGINT {
+					return
+				}
+				if told := strings.TrimSpace(said.String()); demo.ProcessState.ExitCode() != exitJob || !strings.HasSuffix(told, "persistor: demo: interrupted") {
+					t.Errorf("exit status %d, stderr:\n%s", demo.ProcessState.ExitCode(), told)
+				}
+			})
+		}
 	}
 }
 
@@ -75,35 +89,52 @@ func eventually(t *testing.T, what string, holds func() bool) {
 
 // What is damaged behind the demo's back, while the workers still store, fails the audit and so the demo.
 func TestAuditDecidesTheExitStatus(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	t.Parallel()
+	for source, sizes := range map[string][]string{
+		"eventhub":   {"--events", "30000", "--workers", "2"},
+		"servicebus": {"--events", "15000", "--workers", "1"},
+		"sessions":   {"--events", "1000", "--sessions", "20", "--workers", "1"},
+		"deadletter": {"--events", "10000", "--workers", "1"},
+	} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			out := filepath.Join(t.TempDir(), "out")
+			demo, document, said := demoOf(t, append(sizes, "--source", source, "--json", "--out", out)...)
+			if err := demo.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var stored string
+			eventually(t, "a blob is stored", func() bool {
+				stored = firstBlob(filepath.Join(out, "blobs", "telemetry"))
+				return stored != ""
+			})
+			if err := os.Truncate(stored, 1000); err != nil {
+				t.Fatal(err)
+			}
+			_ = demo.Wait()
+			if status := demo.ProcessState.ExitCode(); status != exitJob || !strings.Contains(said.String(), "the audit found") {
+				t.Errorf("exit status %d, stderr:\n%s", status, said)
+			}
+			if !strings.Contains(document.String(), `"complete": false`) {
+				t.Errorf("the document does not say that the audit failed: %.2000s", document)
+			}
+		})
 	}
-	out := filepath.Join(t.TempDir(), "out")
-	var document, said bytes.Buffer
-	demo := exec.Cmd{
-		Path: self, Args: []string{"persistor", "demo", "--json", "--events", "30000", "--workers", "2", "--out", out},
-		Stdout: &document, Stderr: &said,
-	}
-	if err := demo.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { demo.Process.Kill() })
-	var stored []string
-	for deadline := time.Now().Add(waiting); len(stored) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("nothing was stored in %v: %s", waiting, &said)
+}
+
+// firstBlob is the file of any blob below a folder, "" when there is none yet.
+func firstBlob(dir string) (found string) {
+	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return nil // it is not there yet, or is a temporary file that is gone
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), "."):
+			return fs.SkipDir
+		case filepath.Ext(path) == ".txt":
+			found = path
+			return fs.SkipAll
 		}
-		stored, _ = filepath.Glob(filepath.Join(out, "blobs", "telemetry", "*", "*", "*", "*.txt"))
-	}
-	if err := os.Truncate(stored[0], 1000); err != nil {
-		t.Fatal(err)
-	}
-	_ = demo.Wait()
-	if status := demo.ProcessState.ExitCode(); status != exitJob || !strings.Contains(said.String(), "the audit found") {
-		t.Errorf("exit status %d, stderr:\n%s", status, &said)
-	}
-	if !strings.Contains(document.String(), `"complete": false`) {
-		t.Errorf("the document does not say that the audit failed: %.2000s", &document)
-	}
+		return nil
+	})
+	return found
 }

@@ -56,6 +56,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/amqpclient", // what the two clients share
 		"internal/config",     // azidentity, for the identity that settings describe
 		"internal/app",        // the checkpoint store
+		"internal/demo",       // the consumer that dead-letters
 		"bench",               // the bare client, to compare with
 	}
 	for name, imported := range imports {

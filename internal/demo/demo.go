@@ -1,6 +1,6 @@
-// Package demo shows Persistor at work on one machine: an emulated Event Hub with realistic telemetry in
-// it, an invoker and several workers as processes of their own, and an audit that compares what was stored
-// with what was published.
+// Package demo shows Persistor at work on one machine: an emulated Event Hub or Service Bus queue with
+// realistic telemetry in it, an invoker and several workers as processes of their own, and an audit that
+// compares what was stored with what was published.
 package demo
 
 import (
@@ -11,7 +11,9 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,24 +23,23 @@ import (
 	"persistor/internal/azurite"
 	"persistor/internal/fanout"
 	"persistor/internal/store"
-	"persistor/internal/work"
 )
 
-// The limits of what a demo may be asked for. An event takes about 1.5 KB of memory, the emulator's log.
+// The limits of what a demo may be asked for. An event takes about 1.5 KB of memory in the emulator.
 const (
 	MaxEvents     = 5_000_000
 	MaxPartitions = 1024
+	MaxSessions   = 100_000
 	MaxWorkers    = 64
 )
 
-// hubName is what the demo calls its Event Hub, and so the folder of the blobs.
-const hubName = "telemetry"
-
 // Options say what to show and where.
 type Options struct {
-	Events     int // 1 to MaxEvents
-	Partitions int // 1 to MaxPartitions
-	Workers    int // 1 to MaxWorkers
+	Source     string // one of Sources
+	Events     int    // 1 to MaxEvents; those of Service Bus are called messages
+	Partitions int    // 1 to MaxPartitions; of an Event Hub alone
+	Sessions   int    // 1 to MaxSessions; of a queue with sessions alone
+	Workers    int    // 1 to MaxWorkers
 
 	// Storage is where blobs go: "dir" is the folder Out, "azurite" an Azurite of the demo's own, and
 	// anything else a storage connection string.
@@ -57,10 +58,13 @@ type Options struct {
 
 // Result is what came of a demo: the document of --json.
 type Result struct {
-	Messages int64 `json:"messages"`
-	Blobs    int64 `json:"blobs"`
-	Bytes    int64 `json:"bytes"`
-	// ElapsedSeconds is the whole demo, the others its parts.
+	Source   string `json:"source"`
+	Messages int64  `json:"messages"`
+	Blobs    int64  `json:"blobs"`
+	Bytes    int64  `json:"bytes"`
+	Sessions int64  `json:"sessions,omitempty"`
+	// ElapsedSeconds is the whole demo, the others its parts. Publishing ends when everything is where it is
+	// drained from: in the dead-letter queue, for one.
 	ElapsedSeconds float64          `json:"elapsed_seconds"`
 	PublishSeconds float64          `json:"publish_seconds"`
 	DrainSeconds   float64          `json:"drain_seconds"`
@@ -71,12 +75,16 @@ type Result struct {
 
 // Check says which option is out of its range.
 func (o Options) Check() error {
+	if o.source() == nil {
+		return fmt.Errorf("--source is %q, expected one of %s", o.Source, Sources())
+	}
 	for _, limit := range []struct {
 		flag      string
 		got, most int
 	}{
 		{"--events", o.Events, MaxEvents},
 		{"--partitions", o.Partitions, MaxPartitions},
+		{"--sessions", o.Sessions, MaxSessions},
 		{"--workers", o.Workers, MaxWorkers},
 	} {
 		if limit.got < 1 || limit.got > limit.most {
@@ -92,7 +100,9 @@ func (o Options) Check() error {
 // demo is one run: what is open, and what is known so far.
 type demo struct {
 	Options
-	hub       *emulator.Emulator
+	source    source
+	setup     setup
+	emulator  *emulator.Emulator
 	location  string // PERSISTOR_STORAGE_CONNECTION_STRING
 	container string
 	shown     string // where the blobs are, as people may see it
@@ -104,6 +114,8 @@ type demo struct {
 	invoker   *process
 	telemetry Telemetry
 	published *audit.Published
+	// background runs something until the end of the demo, which waits for it.
+	background func(func(context.Context))
 }
 
 // Run shows everything once and returns what came of it. It returns after all that it started has ended.
@@ -113,30 +125,41 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 	began := time.Now()
 	d := &demo{
 		Options:   o,
+		source:    o.source(),
 		key:       crand.Text(),
-		telemetry: Telemetry{Seed: rand.Uint64()},
 		published: audit.NewPublished(o.Events, Number),
 	}
+	d.setup = d.source.setup()
+	d.telemetry = Telemetry{Seed: rand.Uint64(), Machines: d.setup.machines}
+	result.Source = o.Source
 	closeStorage, err := d.openStorage(ctx)
 	if err != nil {
 		return result, err
 	}
 	defer closeStorage()
 
-	d.hub, err = emulator.Start(emulator.Options{Hubs: []emulator.Hub{{Name: hubName, Partitions: o.Partitions}}})
+	d.emulator, err = emulator.Start(d.setup.namespace)
 	if err != nil {
 		return result, fmt.Errorf("start emulator: %w", err)
 	}
-	defer d.hub.Close()
-	d.logf("Event Hub %q with %d partitions, emulated on %s", hubName, o.Partitions, d.hub.Address())
+	defer d.emulator.Close()
+	d.logf("%s, emulated on %s", d.setup.title, d.emulator.Address())
+
+	var background sync.WaitGroup
+	defer background.Wait()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	d.background = func(f func(context.Context)) { background.Go(func() { f(ctx) }) }
 
 	// The processes start while events are being published.
 	defer d.fleet.stop()
-	var held map[string]work.Range
 	preparing, failing := errgroup.WithContext(ctx)
 	preparing.Go(func() error { return d.startFleet(failing) })
-	preparing.Go(func() (err error) {
-		held, err = d.publish(failing)
+	preparing.Go(func() error {
+		err := d.publish(failing)
+		if err == nil {
+			err = d.prepare(failing)
+		}
 		result.PublishSeconds = time.Since(began).Seconds()
 		return err
 	})
@@ -145,11 +168,14 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 	}
 	d.logf("%d workers and an invoker, each a process of its own: %s/api/invoke", len(d.workers), d.invoker.url)
 
-	if err := d.drain(ctx, &result, held); err != nil {
+	stock, err := d.source.stock(d.emulator, d.published)
+	if err != nil {
 		return result, err
 	}
-	expect := audit.Expectation{Partitions: held, Contents: d.published}
-	if result.Audit, err = audit.Run(ctx, d.store, hubName, expect); err != nil {
+	if err := d.drain(ctx, &result, stock.parts); err != nil {
+		return result, err
+	}
+	if result.Audit, err = audit.Run(ctx, d.store, d.setup.folder, stock.expect); err != nil {
 		return result, err
 	}
 	result.Storage = d.shown
@@ -224,24 +250,22 @@ func (d *demo) startFleet(ctx context.Context) error {
 
 // settings are those that worker and invoker have in common, and more.
 func (d *demo) settings(more ...string) []string {
-	return append([]string{
-		"SERVICE_TYPE=EVENT_HUB_PULL",
-		"EVENT_HUB_CONN_STRING=" + d.hub.ConnectionString(),
-		"EVENT_HUB_NAME=" + hubName,
+	return slices.Concat(d.setup.settings, []string{
+		d.setup.connection + "=" + d.emulator.ConnectionString(),
 		"PERSISTOR_STORAGE_CONNECTION_STRING=" + d.location,
 		"EVENT_HUB_CHECKPOINT_CONTAINER=" + d.container + "-checkpoints",
 		"PERSISTOR_CREATE_CONTAINER=TRUE",
 		"WORKER_KEY=" + d.key,
 		"LISTEN_ADDRESS=127.0.0.1:0",
 		"LOG_LEVEL=WARN",
-	}, more...)
+	}, more)
 }
 
 // stay leaves everything running until the context ends.
 func (d *demo) stay(ctx context.Context) {
 	d.logf("\nStill running, until Ctrl-C. To publish something and have it stored:")
-	d.logf("  persistor publish FILE --hub %s --connection-string '%s'", hubName, d.hub.ConnectionString())
-	d.logf("  curl -X POST -H 'x-functions-key: %s' %s/api/invoke", d.key, d.invoker.url)
+	d.logf("  persistor publish FILE %s --connection-string '%s'", d.setup.publish, d.emulator.ConnectionString())
+	d.logf("  curl -X POST -H 'x-functions-key: %s' '%s'", d.key, d.invocation())
 	<-ctx.Done()
 }
 

@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
-	"strconv"
+	"slices"
 	"time"
 
 	"persistor/internal/api"
@@ -16,36 +17,35 @@ import (
 	"persistor/internal/work"
 )
 
-// maxRounds bounds how often the invoker is called. Once is enough, unless the backlog is more than the
-// workers manage before their deadlines.
-const maxRounds = 100
+// maxRounds bounds how often the invoker is called, and maxFruitless how often in a row for nothing. Once is
+// enough, unless the backlog is more than the workers manage before their deadlines.
+const (
+	maxRounds    = 100
+	maxFruitless = 3
+)
 
 // drain invokes, and invokes again, until nothing is left, and adds what came of it to the result.
-func (d *demo) drain(ctx context.Context, result *Result, held map[string]work.Range) error {
+func (d *demo) drain(ctx context.Context, result *Result, parts []part) error {
 	began := time.Now()
-	parts := make([]part, d.Partitions)
-	for i := range parts {
-		id := strconv.Itoa(i)
-		parts[i] = part{name: "partition " + id, total: held[id].To - held[id].From + 1}
-	}
 	shown := newProgress(d.Progress, d.Width, "Stored", parts)
 	ended := make(chan struct{})
 	watching, stop := context.WithCancel(ctx)
-	watch := newWatch(d.workers, d.key, parts)
+	watch := newWatch(d.workers, d.key)
 	go func() {
 		defer close(ended)
-		watch.run(watching, shown)
+		watch.run(watching, shown, parts)
 	}()
 	err := d.invokeUntilDrained(ctx, result)
 	stop()
 	<-ended
-	shown.update(stored(result.Units, parts))
+	shown.update(stored(parts, rowsOf(result.Units)))
 	shown.end()
 	result.DrainSeconds = time.Since(began).Seconds()
 	return err
 }
 
 func (d *demo) invokeUntilDrained(ctx context.Context, result *Result) error {
+	fruitless := 0
 	for range maxRounds {
 		report, err := d.invoke(ctx)
 		if err == nil && report.Status != fanout.OK {
@@ -57,22 +57,32 @@ func (d *demo) invokeUntilDrained(ctx context.Context, result *Result) error {
 		result.Messages += report.Messages
 		result.Blobs += report.Blobs
 		result.Bytes += report.Bytes
+		result.Sessions += report.Sessions
 		result.Units = append(result.Units, report.Units...)
 		if err != nil || report.RemainingBacklog == 0 {
 			return err
 		}
-		if report.Messages == 0 {
-			return fmt.Errorf("invoke: %s messages are left, but the last run stored none", group(report.RemainingBacklog))
+		if fruitless++; report.Messages > 0 {
+			fruitless = 0
+		}
+		switch left := report.RemainingBacklog; {
+		case fruitless > 0 && left > 0:
+			return fmt.Errorf("invoke: %s messages are left, but the last run stored none", group(left))
+		case fruitless == maxFruitless: // how much is left isn't known, and another run might tell
+			return fmt.Errorf("invoke: the last %d runs stored nothing, and can't tell that nothing is left", fruitless)
 		}
 	}
 	return fmt.Errorf("invoke: there are still messages left after %d runs", maxRounds)
 }
 
-// invoke calls the invoker once: a unit for each worker, all of a unit's partitions side by side.
+// invocation is what to call for a run.
+func (d *demo) invocation() string {
+	return fmt.Sprintf("%s/api/invoke?N=%d&N_per_func=%d", d.invoker.url, d.setup.units, d.setup.loops)
+}
+
+// invoke calls the invoker once.
 func (d *demo) invoke(ctx context.Context) (report fanout.Report, err error) {
-	units := min(d.Workers, d.Partitions)
-	url := fmt.Sprintf("%s/api/invoke?N=%d&N_per_func=%d", d.invoker.url, units, min(16, (d.Partitions+units-1)/units))
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.invocation(), nil)
 	if err != nil {
 		return report, fmt.Errorf("invoke: %w", err)
 	}
@@ -111,14 +121,29 @@ func failure(report fanout.Report) error {
 	return fmt.Errorf("run %s: %s", report.Run, report.Status)
 }
 
-// stored adds up what units have stored of each part.
-func stored(units []fanout.UnitRow, parts []part) []int64 {
-	done := make([]int64, len(parts))
-	for _, u := range units {
-		for _, s := range u.Sources {
-			if i, err := strconv.Atoi(s.Partition); err == nil && i >= 0 && i < len(done) {
-				done[i] += s.Messages
+// rowsOf is what each row of the units' reports has stored, by its name.
+func rowsOf(units []fanout.UnitRow) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for _, u := range units {
+			for _, s := range u.Sources {
+				if !yield(s.Name(), s.Messages) {
+					return
+				}
 			}
+		}
+	}
+}
+
+// stored adds up what rows have stored of each part; all belong to an only one.
+func stored(parts []part, rows iter.Seq2[string, int64]) []int64 {
+	done := make([]int64, len(parts))
+	for name, messages := range rows {
+		i := 0
+		if len(parts) > 1 {
+			i = slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		}
+		if i >= 0 {
+			done[i] += messages
 		}
 	}
 	return done
@@ -129,16 +154,23 @@ type watch struct {
 	workers []*process
 	key     string
 	client  *http.Client
-	// done is what is stored of each partition, as far as was seen; a unit that has ended is seen no more.
-	done []int64
+	// seen is what each loop had stored when it was last seen; one that has ended is seen no more.
+	seen map[loop]int64
 }
 
-func newWatch(workers []*process, key string, parts []part) *watch {
-	return &watch{workers: workers, key: key, client: &http.Client{Timeout: time.Second}, done: make([]int64, len(parts))}
+// loop tells the pull loops of all runs apart.
+type loop struct {
+	run  string
+	unit int
+	row  string // its name in the report
+}
+
+func newWatch(workers []*process, key string) *watch {
+	return &watch{workers: workers, key: key, client: &http.Client{Timeout: time.Second}, seen: make(map[loop]int64)}
 }
 
 // run asks until the context ends. What it can't learn it leaves out: progress is only to be looked at.
-func (w *watch) run(ctx context.Context, shown progress) {
+func (w *watch) run(ctx context.Context, shown progress, parts []part) {
 	tick := time.NewTicker(barInterval)
 	defer tick.Stop()
 	for {
@@ -150,7 +182,16 @@ func (w *watch) run(ctx context.Context, shown progress) {
 		for _, p := range w.workers {
 			w.ask(ctx, p.url)
 		}
-		shown.update(w.done)
+		shown.update(stored(parts, w.rows))
+	}
+}
+
+// rows is what each loop has stored.
+func (w *watch) rows(yield func(string, int64) bool) {
+	for l, messages := range w.seen {
+		if !yield(l.row, messages) {
+			return
+		}
 	}
 }
 
@@ -171,8 +212,6 @@ func (w *watch) ask(ctx context.Context, url string) {
 		return
 	}
 	for _, s := range status.Sources {
-		if i, err := strconv.Atoi(s.Partition); err == nil && i >= 0 && i < len(w.done) {
-			w.done[i] = max(w.done[i], s.Stored)
-		}
+		w.seen[loop{s.Run, s.Unit, work.Source{Partition: s.Partition, Receiver: s.Receiver}.Name()}] = s.Stored
 	}
 }

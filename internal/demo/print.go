@@ -19,6 +19,7 @@ import (
 	"persistor/internal/fanout"
 	"persistor/internal/record"
 	"persistor/internal/store"
+	"persistor/internal/work"
 )
 
 // recordWidth is how much of a record's lines is shown where there is no terminal, in characters.
@@ -28,10 +29,10 @@ const recordWidth = 100
 func (d *demo) report(ctx context.Context, r Result) error {
 	w := d.Report
 	fmt.Fprintln(w, "\nReport")
-	printUnits(w, r.Units)
+	printUnits(w, d.setup.row, r.Units)
 
 	fmt.Fprintln(w, "\nStored")
-	if err := printTree(ctx, w, d.shown, d.store.List(ctx, record.EventHubFolder(hubName))); err != nil {
+	if err := printTree(w, d.shown, d.store.List(ctx, record.EventHubFolder(d.setup.folder))); err != nil {
 		return err
 	}
 
@@ -51,7 +52,7 @@ func (d *demo) report(ctx context.Context, r Result) error {
 
 // reportRecord shows a record of the first blob.
 func (d *demo) reportRecord(ctx context.Context, w io.Writer) error {
-	for b, err := range d.store.List(ctx, record.EventHubFolder(hubName)) {
+	for b, err := range d.store.List(ctx, record.EventHubFolder(d.setup.folder)) {
 		if err != nil {
 			return fmt.Errorf("list blobs: %w", err)
 		}
@@ -60,29 +61,41 @@ func (d *demo) reportRecord(ctx context.Context, w io.Writer) error {
 			return fmt.Errorf("open blob %s: %w", b.Name, err)
 		}
 		defer content.Close()
-		return printRecord(w, content, cmp.Or(d.Width, recordWidth))
+		return printRecord(w, content, d.setup.shows, cmp.Or(d.Width, recordWidth))
 	}
 	return nil
 }
 
-// printUnits is the report table: a row for each partition that a unit drained.
-func printUnits(w io.Writer, units []fanout.UnitRow) {
-	var messages, size, blobs int64
-	fmt.Fprintln(w, "  unit  partition    messages         bytes   blobs      time  ended")
+// printUnits is the report table: a line for each row of the units' reports, a partition or a receiver,
+// with a column for sessions where there are any.
+func printUnits(w io.Writer, row string, units []fanout.UnitRow) {
+	var all work.Source
 	for _, u := range units {
+		for _, s := range u.Sources {
+			all.Sessions, all.Messages, all.Bytes, all.Blobs = all.Sessions+s.Sessions, all.Messages+s.Messages, all.Bytes+s.Bytes, all.Blobs+s.Blobs
+		}
+	}
+	line := func(unit, row, sessions, messages, bytes, blobs, rest string) {
+		if all.Sessions > 0 {
+			row = fmt.Sprintf("%-9s %11s", row, sessions)
+		}
+		fmt.Fprintf(w, "  %4s  %-9s %11s %13s %7s%s\n", unit, row, messages, bytes, blobs, rest)
+	}
+	line("unit", row, "sessions", "messages", "bytes", "blobs", "      time  ended")
+	for _, u := range units {
+		unit := strconv.Itoa(u.Unit)
 		if len(u.Sources) == 0 {
-			fmt.Fprintf(w, "  %4d  %-9s %11s %13s %7s %8.2fs  %s\n", u.Unit, strings.Join(u.Partitions, ","), "-", "-", "-", u.ElapsedSeconds, u.Ended)
+			line(unit, strings.Join(u.Partitions, ","), "-", "-", "-", "-", fmt.Sprintf(" %8.2fs  %s", u.ElapsedSeconds, u.Ended))
 		}
 		for _, s := range u.Sources {
-			fmt.Fprintf(w, "  %4d  %-9s %11s %13s %7s %8.2fs  %s\n",
-				u.Unit, s.Partition, group(s.Messages), group(s.Bytes), group(s.Blobs), s.ElapsedSeconds, s.Ended)
-			messages, size, blobs = messages+s.Messages, size+s.Bytes, blobs+s.Blobs
+			id := strings.TrimPrefix(s.Name(), row+" ")
+			line(unit, id, group(s.Sessions), group(s.Messages), group(s.Bytes), group(s.Blobs), fmt.Sprintf(" %8.2fs  %s", s.ElapsedSeconds, s.Ended))
 		}
 		if u.Error != "" {
 			fmt.Fprintf(w, "        %s\n", u.Error)
 		}
 	}
-	fmt.Fprintf(w, "   all            %11s %13s %7s\n", group(messages), group(size), group(blobs))
+	line("all", "", group(all.Sessions), group(all.Messages), group(all.Bytes), group(all.Blobs), "")
 }
 
 // printAudit is the audit in a few lines; problems, if there are any, follow it.
@@ -91,39 +104,58 @@ func printAudit(w io.Writer, a audit.Report) {
 	if !a.Complete {
 		verdict = "NOT complete"
 	}
-	fmt.Fprintf(w, "  %s: %s messages in %s blobs of %s partitions, read and compared in %.2f s\n",
-		verdict, group(a.Messages), group(a.Blobs), group(int64(len(a.Partitions))), a.ElapsedSeconds)
-	fmt.Fprintf(w, "  gaps %s, duplicates %s, missing %s, altered %s, lost to retention %s\n",
-		group(a.Gaps), group(a.Duplicates), group(a.Missing), group(a.Altered), group(a.LostToRetention))
+	fmt.Fprintf(w, "  %s: %s messages in %s blobs%s, read and compared in %.2f s\n",
+		verdict, group(a.Messages), group(a.Blobs), extent(a), a.ElapsedSeconds)
+	fmt.Fprintf(w, "  gaps %s, duplicates %s, missing %s, altered %s, ", group(a.Gaps), group(a.Duplicates), group(a.Missing), group(a.Altered))
+	if len(a.Entities) == 0 {
+		fmt.Fprintf(w, "lost to retention %s\n", group(a.LostToRetention))
+	} else {
+		fmt.Fprintf(w, "out of order %s\n", group(a.OutOfOrder))
+	}
 	for _, p := range a.Problems {
 		fmt.Fprintln(w, "  !", p)
 	}
 }
 
-// listed is how many blobs of a folder the tree shows at its beginning, and how many at its end.
+// extent says what is stored is all of.
+func extent(a audit.Report) string {
+	if len(a.Entities) != 1 {
+		return fmt.Sprintf(" of %s partitions", group(int64(len(a.Partitions))))
+	}
+	of, e := "", a.Entities[0]
+	if e.Sessions > 0 {
+		of = fmt.Sprintf(" of %s sessions", group(e.Sessions))
+	}
+	return of + fmt.Sprintf(", numbered %s to %s", group(e.From), group(e.To))
+}
+
+// listedFirst and listedLast are how many folders the tree shows at its beginning and its end, and how many
+// blobs of each.
 const (
 	listedFirst = 3
 	listedLast  = 1
 )
 
-// printTree shows the folders of a container in short: some blobs of each, and how many more there are.
-func printTree(ctx context.Context, w io.Writer, root string, blobs iter.Seq2[store.Blob, error]) error {
+// printTree shows the folders of a container in short: some of them, some blobs of each, and how many more
+// there are.
+func printTree(w io.Writer, root string, blobs iter.Seq2[store.Blob, error]) error {
 	fmt.Fprintln(w, " ", root)
+	var last folder
+	count := int64(0)
 	for folder, err := range folders(blobs) {
 		if err != nil {
 			return fmt.Errorf("list blobs: %w", err)
 		}
-		fmt.Fprintf(w, "  └─ %s/\n", folder.name)
-		for i, b := range folder.shown {
-			if i == listedFirst && folder.count > int64(len(folder.shown)) {
-				fmt.Fprintf(w, "     ├─ … %s more\n", group(folder.count-int64(len(folder.shown))))
-			}
-			branch := "├─"
-			if i == len(folder.shown)-1 {
-				branch = "└─"
-			}
-			fmt.Fprintf(w, "     %s %s  %11s bytes, %s messages\n", branch, path.Base(b.Name), group(b.Size), groupText(b.Metadata["count"]))
+		if count++; count <= listedFirst {
+			folder.print(w)
 		}
+		last = folder
+	}
+	if more := count - listedFirst - listedLast; more > 0 {
+		fmt.Fprintf(w, "  └─ … %s more\n", group(more))
+	}
+	if count > listedFirst {
+		last.print(w)
 	}
 	return nil
 }
@@ -133,6 +165,20 @@ type folder struct {
 	name  string
 	shown []store.Blob // the first ones and the last
 	count int64
+}
+
+func (f folder) print(w io.Writer) {
+	fmt.Fprintf(w, "  └─ %s/\n", f.name)
+	for i, b := range f.shown {
+		if more := f.count - int64(len(f.shown)); i == listedFirst && more > 0 {
+			fmt.Fprintf(w, "     ├─ … %s more\n", group(more))
+		}
+		branch := "├─"
+		if i == len(f.shown)-1 {
+			branch = "└─"
+		}
+		fmt.Fprintf(w, "     %s %s  %11s bytes, %s messages\n", branch, path.Base(b.Name), group(b.Size), groupText(b.Metadata["count"]))
+	}
 }
 
 // folders sums up blobs, which come in the order of their names, folder by folder.
@@ -161,9 +207,10 @@ func folders(blobs iter.Seq2[store.Blob, error]) iter.Seq2[folder, error] {
 	}
 }
 
-// printRecord shows one stored record, laid out and cut to width characters.
-func printRecord(w io.Writer, content io.Reader, width int) error {
-	line, err := sample(content)
+// printRecord shows one stored record, laid out and cut to width characters: one that holds all of the texts,
+// if there is one.
+func printRecord(w io.Writer, content io.Reader, texts []string, width int) error {
+	line, err := sample(content, append(texts, `\"note\"`))
 	if err != nil {
 		return err
 	}
@@ -180,8 +227,8 @@ func printRecord(w io.Writer, content io.Reader, width int) error {
 // mostLooked is how many lines sample looks at.
 const mostLooked = 5000
 
-// sample picks a record that shows much and is not too long to look at, or else the first.
-func sample(content io.Reader) ([]byte, error) {
+// sample picks a record that holds the texts and is not too long to look at, or else the first.
+func sample(content io.Reader, texts []string) ([]byte, error) {
 	var first []byte
 	lines := bufio.NewReader(content)
 	for range mostLooked {
@@ -191,8 +238,8 @@ func sample(content io.Reader) ([]byte, error) {
 			if first == nil {
 				first = line
 			}
-			text, key := bytes.Contains(line, []byte(`\"note\"`)), bytes.Contains(line, []byte(`"partition_key"`))
-			if text && key && len(line) < 2000 {
+			missing := slices.ContainsFunc(texts, func(text string) bool { return !bytes.Contains(line, []byte(text)) })
+			if !missing && len(line) < 2000 {
 				return line, nil
 			}
 		}

@@ -81,13 +81,14 @@ func (b *bars) end() {
 	b.container.Wait()
 }
 
-// lines is a line each second, and one at the end.
+// lines is a line each second in which something was done, and one at the end.
 type lines struct {
 	w     io.Writer
 	what  string
 	parts []part
 	began time.Time
 	told  time.Time
+	last  int64 // how much was done when it was told last
 	done  []int64
 }
 
@@ -98,7 +99,7 @@ func newLines(w io.Writer, what string, parts []part) *lines {
 
 func (l *lines) update(done []int64) {
 	l.done = done
-	if now := time.Now(); now.Sub(l.told) >= lineInterval {
+	if now := time.Now(); now.Sub(l.told) >= lineInterval && sum(done) != l.last {
 		l.told = now
 		l.tell()
 	}
@@ -107,6 +108,7 @@ func (l *lines) update(done []int64) {
 func (l *lines) end() { l.tell() }
 
 func (l *lines) tell() {
+	l.last = sum(l.done)
 	complete := 0
 	for i, n := range l.done {
 		if n >= l.parts[i].total {

@@ -3,53 +3,35 @@ package demo
 import (
 	"context"
 	"iter"
-	"strconv"
+	"strings"
 	"time"
 
 	"persistor/internal/config"
 	"persistor/internal/message"
 	"persistor/internal/publish"
-	"persistor/internal/work"
 )
 
-// publish sends all events to the hub, keeps what the audit has to know of each, and returns what the hub
-// has in each partition afterwards.
-func (d *demo) publish(ctx context.Context) (held map[string]work.Range, err error) {
-	producer, err := publish.ToHub(config.Hub{
-		Connection: config.Connection{ConnectionString: config.Secret(d.hub.ConnectionString())},
-		Name:       hubName,
-	})
+// publish sends all events to the source, and keeps what the audit has to know of each.
+func (d *demo) publish(ctx context.Context) error {
+	producer, err := d.setup.producer(config.Connection{ConnectionString: config.Secret(d.emulator.ConnectionString())})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		producer.Close(closing) // everything sent has been answered
 	}()
-
 	shown := newProgress(d.Progress, d.Width, "Published", []part{{name: "published", total: int64(d.Events)}})
+	defer shown.end()
 	var keepErr error
 	_, err = publish.Send(ctx, producer, d.events(&keepErr), publish.Options{
 		Progress: func(r publish.Result) { shown.update([]int64{r.Messages}) },
 	})
-	shown.end()
 	if err == nil {
 		err = keepErr
 	}
-	if err != nil {
-		return nil, err
-	}
-	held = make(map[string]work.Range, d.Partitions)
-	for i := range d.Partitions {
-		id := strconv.Itoa(i)
-		p, err := d.hub.Partition(hubName, id)
-		if err != nil {
-			return nil, err
-		}
-		held[id] = work.Range{From: max(p.First, 0), To: p.Last}
-	}
-	return held, nil
+	return err
 }
 
 // events makes the events and keeps what they hold; an error ends them.
@@ -57,21 +39,34 @@ func (d *demo) events(err *error) iter.Seq[publish.Message] {
 	return func(yield func(publish.Message) bool) {
 		for n := range d.Events {
 			m := d.telemetry.Event(n)
-			if *err = d.published.Keep(m); *err != nil || !yield(eventOf(m)) {
+			d.source.address(m)
+			if *err = d.published.Keep(m); *err != nil || !yield(messageOf(m)) {
 				return
 			}
 		}
 	}
 }
 
-// eventOf is a message as the client sends it.
-func eventOf(m *message.Message) publish.Message {
+// prepare has the source bring what was published to where it is drained from.
+func (d *demo) prepare(ctx context.Context) error {
+	if d.setup.prepared == "" {
+		return nil
+	}
+	shown := newProgress(d.Progress, d.Width, d.setup.prepared, []part{{name: strings.ToLower(d.setup.prepared), total: int64(d.Events)}})
+	defer shown.end()
+	return d.source.prepare(ctx, d, func(done int64) { shown.update([]int64{done}) })
+}
+
+// messageOf is a message as it is published.
+func messageOf(m *message.Message) publish.Message {
 	return publish.Message{
 		Body:          m.Body.Data[0],
 		Properties:    m.Properties,
 		ContentType:   m.ContentType,
+		Subject:       m.Subject,
 		ID:            m.ID,
 		CorrelationID: m.CorrelationID,
+		Session:       m.SessionID,
 		Key:           m.PartitionKey,
 	}
 }

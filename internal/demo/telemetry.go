@@ -12,7 +12,7 @@ import (
 )
 
 // Telemetry makes the demo's events: what the machines of a few water works might send. An event is a
-// function of the seed and its number alone, so that any of them can be made again. Its methods may be
+// function of the fields here and its number alone, so that any of them can be made again. Its methods may be
 // called by several goroutines at once.
 //
 // The events are realistic where it matters to whoever stores them: sizes spread around 1 KiB, most bodies
@@ -20,7 +20,11 @@ import (
 // characters. A gateway sends what one machine collected, 40 readings in a row, under the machine's name as
 // partition key; one such upload in ten has none. Sixteen events in a row carry application properties of
 // every scalar type that the AMQP client can send, at the ends of their ranges as well.
-type Telemetry struct{ Seed uint64 }
+type Telemetry struct {
+	Seed uint64
+	// Machines, unless 0, has so many machines send one reading each in turn, all under their names.
+	Machines int
+}
 
 const (
 	upload   = 40 // readings in a row from one machine
@@ -42,11 +46,7 @@ func Number(m *message.Message) (int, bool) {
 // Event makes event n, from 0.
 func (t Telemetry) Event(n int) *message.Message {
 	random := rand.New(rand.NewPCG(t.Seed, uint64(n)))
-	// What is the same for a whole upload is drawn from the upload's number.
-	batch := rand.New(rand.NewPCG(t.Seed, ^uint64(n/upload)))
-	site := sites[batch.IntN(len(sites))]
-	machine := fmt.Sprintf("%s/pump-%03d", site.code, batch.IntN(machines))
-	keyed := batch.IntN(10) > 0
+	site, machine, keyed := t.sender(n)
 
 	id := fmt.Sprintf("%016x-%07d", t.Seed, n)
 	contentType, body := t.body(n, random, site, machine)
@@ -67,6 +67,19 @@ func (t Telemetry) Event(n int) *message.Message {
 		m.Properties[p.name] = p.value(random)
 	}
 	return m
+}
+
+// sender is where event n comes from, and whether under the machine's name.
+func (t Telemetry) sender(n int) (at site, machine string, keyed bool) {
+	if t.Machines > 0 {
+		k := n % t.Machines
+		at = sites[k%len(sites)]
+		return at, at.machine(k / len(sites)), true
+	}
+	// What is the same for a whole upload is drawn from the upload's number.
+	batch := rand.New(rand.NewPCG(t.Seed, ^uint64(n/upload)))
+	at = sites[batch.IntN(len(sites))]
+	return at, at.machine(batch.IntN(machines)), batch.IntN(10) > 0
 }
 
 // body draws one body and its content type.
@@ -215,6 +228,8 @@ type site struct {
 	code, name string
 	remarks    []string
 }
+
+func (s site) machine(n int) string { return fmt.Sprintf("%s/pump-%03d", s.code, n) }
 
 var (
 	sites = []site{

@@ -23,6 +23,18 @@ func TestTelemetryIsAFunctionOfSeedAndNumber(t *testing.T) {
 	}
 }
 
+func TestMachinesSendInTurn(t *testing.T) {
+	const machines = 1000
+	last := make(map[string]int)
+	for n := range 3 * machines {
+		key := *Telemetry{Seed: 7, Machines: machines}.Event(n).PartitionKey
+		if before, seen := last[key]; seen != (n >= machines) || seen && n != before+machines {
+			t.Fatalf("event %d is of %s, as was event %d (%t)", n, key, before, seen)
+		}
+		last[key] = n
+	}
+}
+
 // The demo promises a mixture; these bounds are wide enough for any seed.
 func TestTelemetryIsVaried(t *testing.T) {
 	const events = 20_000
