@@ -30,7 +30,7 @@ var (
 		{"UnknownMachine", "No machine of this name is registered; was it renamed?"},
 		{"SchemaMismatch", "Expected version 3 of the reading, got version 2."},
 		{"ClockSkew", "Времето на измерването е в бъдещето."},
-		{"Duplicate", "单位不明: m³/h?"},
+		{"UnknownUnit", "单位不明: m³/h"},
 	}
 	givenUp = refusal{"MaxDeliveryCountExceeded", fmt.Sprintf("Message could not be consumed after %d delivery attempts.", deliveries)}
 )
