@@ -187,6 +187,10 @@ func TestQueueDamage(t *testing.T) {
 		{"more was enqueued", func(s memory, expect *audit.Expectation, _ []string) {
 			expect.Entities["orders"] = record.SequenceRange(1, 22)
 		}, audit.Report{Messages: 20, Gaps: 1}, ""},
+		{"a blob is gone, and what was sent is not known", func(s memory, expect *audit.Expectation, names []string) {
+			expect.Contents = nil
+			delete(s, names[1])
+		}, audit.Report{Messages: 17, Gaps: 2, Missing: 3}, ""},
 		{"a message is stored twice", func(s memory, _ *audit.Expectation, _ []string) {
 			s.putQueue(order(10), order(11))
 		}, audit.Report{Messages: 22, Duplicates: 2}, "2 of its sequence numbers 10 to 11 are in another blob"},
@@ -349,7 +353,7 @@ func TestEntityAlone(t *testing.T) {
 	s, _, names := soundQueue(t)
 	delete(s, names[2])
 	r, err := audit.Run(t.Context(), s, queueFolder, audit.Expectation{})
-	if err != nil || !r.Complete || r.Gaps != 0 || r.Missing != 0 || r.Entities[0].Messages != 15 {
+	if err != nil || !r.Complete || r.Gaps != 0 || r.Missing != 0 || r.Entities[0].Messages != 15 || r.Entities[0].From != 1 || r.Entities[0].To != 20 {
 		t.Fatalf("a queue with holes: %+v, %v", r, err)
 	}
 	s.putQueue(order(20))

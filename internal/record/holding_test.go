@@ -101,7 +101,7 @@ func TestParseHoldingRefuses(t *testing.T) {
 		{"entity", "", "entity is"}, {"entity", "a b", "entity is"}, {"entity", "~2f", "entity is"}, {"entity", "a~", "entity is"}, {"entity", "x~~0123456789abcdef", "entity is"},
 		{"session", "", "session is"}, {"session", "a/b", "session is"}, {"session", "~61", "session is"}, {"session", ".", "session is"}, {"session", "~~", "session is"},
 		{"enqueued_first", "1773029106071", "enqueued_first"}, {"enqueued_last", "1773100800000", "of one day"}, {"enqueued_last", "", "enqueued_last is"}, {"enqueued_first", "x", "enqueued_first is"},
-		{"unsettled", "true", "so is session"}, {"unsettled", "false", "unsettled is"}, {"unsettled", "", "unsettled is"},
+		{"unsettled", "true", "so is session"}, {"unsettled", "false", "expected true"}, {"unsettled", "", "expected true"},
 		{"Run", "r", "run is there more than once"}, {"Held", "AAE", "held is there more than once"}, {"Session", "s", "session is there more than once"},
 	} {
 		m := good.Metadata()

@@ -85,13 +85,20 @@ func appendBody(dst []byte, b *message.Body) []byte {
 	return append(dst, ']')
 }
 
+// largeBody is from how many bytes on a body is written in the shorter of two forms. Service Bus has
+// bodies of 100 MB; of control characters alone, the text would not fit into a blob.
+const largeBody = 32 << 20
+
 func appendData(dst, data []byte) []byte {
-	if utf8.Valid(data) {
+	if utf8.Valid(data) && (len(data) < largeBody || textIsShort(data)) {
 		return appendText(dst, data)
 	}
 	dst = appendBase64(dst, data)
 	return append(dst, `,"ENCODING":"base64"`...)
 }
+
+// textIsShort reports whether data are no longer as text than in base64.
+func textIsShort(data []byte) bool { return textLen(data) <= base64.StdEncoding.EncodedLen(len(data)) }
 
 func appendBase64(dst, data []byte) []byte {
 	dst = append(dst, '"')

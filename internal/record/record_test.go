@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"strings"
@@ -121,6 +122,34 @@ func TestAppendTextAgainstEncodingJSON(t *testing.T) {
 				t.Fatalf("%q read back as %q, %v", want, got, err)
 			}
 		}
+	}
+}
+
+// A large body is text unless base64 is shorter, so that it fits into a blob in any case.
+func TestAppendLargeBody(t *testing.T) {
+	for data, want := range map[string]bool{
+		"abc": true, "\n__": true, "\n\n_": false, "\n__\n__": true, "\n__\n\n_": false, "\x01": false, "\x01a": false, "\x01abcdefghijklmn": true, "\x01abcdefghijkl\"\\": false, "": true,
+	} {
+		if got := textIsShort([]byte(data)); got != want {
+			t.Errorf("%q: %t", data, got)
+		}
+	}
+	every := make([]byte, 128)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	if got, want := textLen(every), len(appendText(nil, every))-2; got != want {
+		t.Errorf("text of %d bytes, foretold %d", want, got)
+	}
+	body := bytes.Repeat([]byte{1}, largeBody)
+	written := Format{}.Append(nil, &message.Message{Body: message.Body{Data: [][]byte{body}}})
+	if !bytes.HasSuffix(written, []byte("\"ENCODING\":\"base64\"}\n\n")) {
+		t.Errorf("%d control characters became %d bytes of text", len(body), len(written))
+	}
+	body = bytes.Repeat([]byte("x"), largeBody)
+	written = Format{}.Append(written[:0], &message.Message{Body: message.Body{Data: [][]byte{body}}})
+	if len(written) != len(body)+len(`{"DATA":""}`)+2 {
+		t.Errorf("%d plain characters became %d bytes", len(body), len(written))
 	}
 }
 

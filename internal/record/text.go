@@ -45,6 +45,20 @@ func appendString(dst []byte, s string) []byte {
 	return appendText(dst, unsafe.Slice(unsafe.StringData(s), len(s)))
 }
 
+// textLen is how many bytes appendText appends, without the quotes.
+func textLen(s []byte) int {
+	n := len(s)
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t':
+			n++
+		case c < ' ':
+			n += len(`\u0000`) - 1
+		}
+	}
+	return n
+}
+
 // escapes sets the high bit of each byte of the word that is a control character, a quote or a
 // backslash. A borrow may set it in bytes above the first of these as well, so only the lowest counts.
 func escapes(word uint64) uint64 {
