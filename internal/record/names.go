@@ -49,8 +49,8 @@ func EventHubDay(folder, partition string, day time.Time) string {
 	return EventHubFolder(folder) + fmt.Sprintf("%04d/%02d/%02d/%s-", y, m, d, partitionSegment(partition))
 }
 
-// EventHubFolder is what the names of all blobs in a folder begin with: the folder made safe and a
-// slash, or "" when it has no segments.
+// EventHubFolder is what the names of all blobs in a folder begin with, those of Service Bus too: the
+// folder made safe and a slash, or "" when it has no segments.
 func EventHubFolder(folder string) string {
 	var segments []string
 	for s := range strings.SplitSeq(folder, "/") {

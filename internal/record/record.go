@@ -1,6 +1,7 @@
 // Package record turns messages into bytes and back: the record that stands for a message in a blob,
-// the blob's name, and the metadata that chain a partition's blobs together. docs/record.md describes
-// the format to those who read it with other programs.
+// the blob's name, and the metadata that say which messages it holds: those that chain a partition's
+// blobs together, and those of Service Bus. docs/record.md describes the format to those who read it
+// with other programs.
 //
 // A record is one JSON object on one line, and every record ends with the separator, the last one of a
 // blob too: blobs can be concatenated, and the tail of a batch is a batch.
