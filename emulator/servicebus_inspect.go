@@ -16,7 +16,7 @@ type QueueInfo struct {
 	Locked    int64 // that a receiver has, and has not settled
 	Deferred  int64
 	Scheduled int64
-	Bytes     int64 // of all of them
+	Bytes     int64 // of all of them; of a synthetic queue, of those that were received
 	Sessions  int64 // that have messages, a receiver or a state
 
 	// LastSequenceNumber is that of the newest message, 0 if there never was one.

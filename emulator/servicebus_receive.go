@@ -140,6 +140,7 @@ func (r *receiver) take() *message {
 	}
 	if made {
 		q.store.put(m)
+		q.info.Bytes += m.size()
 	}
 	return m
 }

@@ -130,8 +130,14 @@ func (t *Terminus) appendTo(dst []byte) []byte {
 	})
 }
 
-// NewSource returns a source with an address, for programs that act as a client.
-func NewSource(address string) *Terminus { return newTerminus(descSource, address) }
+// NewSource returns a source with an address and filters, for programs that act as a client.
+func NewSource(address string, filters ...Pair) *Terminus {
+	t := newTerminus(descSource, address)
+	if len(filters) > 0 {
+		t.raw[fieldFilter] = AppendAny(nil, Map(filters))
+	}
+	return t
+}
 
 // NewTarget returns a target with an address.
 func NewTarget(address string) *Terminus { return newTerminus(descTarget, address) }
