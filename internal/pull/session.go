@@ -27,7 +27,7 @@ type Session struct {
 // fails, or until ctx ends.
 func (s *Session) Run(ctx context.Context) work.Source {
 	began := time.Now()
-	k := &thread{session: s, after: -1}
+	k := &thread{session: s, after: -1, looked: math.MinInt64}
 	end, err := s.run(ctx, &sessionReader{locked: locked{s.Source}}, k)
 	row := k.report(end, err, time.Since(began))
 	row.Checkpoint, row.Backlog = -1, -1
@@ -68,12 +68,12 @@ func (r *sessionReader) joins(b *batch, m *message.Message) bool {
 // A blob is named after the session and its first message and created only if absent. A session's
 // messages come in their order to one receiver at a time, and those that are not settled come again from
 // the first. So a receiver begins where nothing is stored; or at a blob's first message, and finds the
-// name taken; or inside a blob of which some messages were settled, and finds it in the one list that it
-// makes of the session's blobs of that day.
+// name taken; or inside a blob of which some messages were settled, and finds it in the list that it
+// makes, once, of the session's blobs of that day.
 type thread struct {
 	session *Session
 	counts
-	looked      bool
+	looked      int64            // the day whose blobs were looked at
 	known       []record.Holding // of blobs that hold messages still to come, as far as is known
 	after       int64            // the last message stored, as far as is known; else -1
 	unconfirmed int64
@@ -86,7 +86,8 @@ func (k *thread) keep(ctx context.Context, b *batch) error {
 		k.unconfirmed += int64(b.len())
 		return ErrSuperseded // the whole session was lost with its lock
 	}
-	if !k.looked {
+	if on := day(b.enqueued); on != k.looked {
+		k.looked = on
 		if err := k.look(ctx, b); err != nil {
 			return err
 		}
@@ -103,10 +104,8 @@ func (k *thread) keep(ctx context.Context, b *batch) error {
 
 func (k *thread) finish(context.Context) error { return nil }
 
-// look reads which blobs of the session there are that day, before the first batch is stored. A session's
-// messages of later days are in blobs that begin with the first of that day, where the name tells.
+// look reads which blobs of the session there are of one day, before the first of its messages are stored.
 func (k *thread) look(ctx context.Context, b *batch) error {
-	k.looked = true
 	first := b.firstLive()
 	for blob, err := range k.session.Sink.List(ctx, record.SessionDay(k.session.Folder, k.session.ID, b.enqueued)) {
 		if err != nil {
