@@ -16,7 +16,7 @@ import (
 func newWorker() *cobra.Command {
 	return newProgram(app.OpenWorker, &cobra.Command{
 		Use:   "worker",
-		Short: "Run a worker: it drains the partitions that a call names",
+		Short: "Run a worker: it drains what a call asks for",
 		Long: `Worker is the program of the function app cmd/worker. It answers
 
   GET, POST /api/pull    drain the work unit in the body, or all that there is without one
@@ -30,7 +30,10 @@ Exit status: 0 it was told to end; 1 it could not work; 2 settings are missing o
 		Example: `  export EVENT_HUB_CONN_STRING="Endpoint=sb://..." EVENT_HUB_NAME=rides
   export EVENT_HUB_CHECKPOINT_CONTAINER=checkpoints
   export PERSISTOR_STORAGE_CONNECTION_STRING="file://$PWD/stored" PERSISTOR_CONTAINER_NAME=blobs
-  PERSISTOR_CREATE_CONTAINER=TRUE LISTEN_ADDRESS=127.0.0.1:8080 persistor worker`,
+  PERSISTOR_CREATE_CONTAINER=TRUE LISTEN_ADDRESS=127.0.0.1:8080 persistor worker
+
+  export SERVICE_TYPE=SERVICE_BUS_PULL SERVICE_BUS_CONNECTION_STRING="Endpoint=sb://..."
+  SERVICE_BUS_QUEUE_NAME=orders SERVICE_BUS_SESSIONS=TRUE persistor worker`,
 	})
 }
 
@@ -50,7 +53,10 @@ Exit status: 0 it was told to end; 1 it could not work; 2 settings are missing o
 		Example: `  export EVENT_HUB_CONN_STRING="Endpoint=sb://..." EVENT_HUB_NAME=rides
   export EVENT_HUB_CHECKPOINT_CONTAINER=checkpoints PERSISTOR_STORAGE_CONNECTION_STRING="file://$PWD/stored"
   FUNC_TO_INVOKE=http://127.0.0.1:8080/api/pull LISTEN_ADDRESS=127.0.0.1:8081 persistor invoker
-  curl -X POST "http://127.0.0.1:8081/api/invoke?N=4"`,
+  curl -X POST "http://127.0.0.1:8081/api/invoke?N=4"
+
+  export SERVICE_TYPE=SERVICE_BUS_PULL SERVICE_BUS_CONNECTION_STRING="Endpoint=sb://..."
+  SERVICE_BUS_QUEUE_NAME=orders SERVICE_BUS_SESSIONS=TRUE persistor invoker`,
 	})
 }
 

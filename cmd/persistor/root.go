@@ -44,14 +44,16 @@ func run(ctx context.Context, args []string, s streams) int {
 func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "persistor",
-		Short: "Land every message of an Event Hub in Blob Storage, exactly once",
-		Long: `Persistor lands every message of an Azure Event Hub in Blob Storage, so that what went
-wrong downstream can be looked at and sent again. An invoker splits the work and calls
-workers over HTTP; each worker drains its partitions, and is back before its deadline.
+		Short: "Land every message of an Event Hub or Service Bus in Blob Storage, exactly once",
+		Long: `Persistor lands every message of an Azure Event Hub, or of a Service Bus queue or
+subscription, in Blob Storage, so that what went wrong downstream can be looked at and sent
+again. An invoker splits the work and calls workers over HTTP; each worker drains its share,
+and is back before its deadline.
 
 Exit status: 0 all went well; 1 the job failed or was interrupted; 2 wrong arguments or
 settings, nothing was begun.`,
 		Example: `  persistor demo                    # see all of it at work, on this machine alone
+  persistor demo --source sessions  # the same with Service Bus
   persistor emulator --hub rides:4  # an Event Hub of your own
   persistor publish rides.jsonl --hub rides --connection-string "$EVENT_HUB_CONN_STRING"`,
 		Args:          arguments(cobra.NoArgs),

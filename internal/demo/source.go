@@ -62,7 +62,7 @@ var kinds = []struct {
 }{
 	{"eventhub", 100_000, func(o Options) source { return hub{o} }},
 	{"servicebus", 100_000, func(o Options) source { return queue{o} }},
-	{"sessions", 50_000, func(o Options) source { return sessions{queue{o}} }},
+	{"sessions", 20_000, func(o Options) source { return sessions{queue{o}} }},
 	{"deadletter", 20_000, func(o Options) source { return deadLetters{queue{o}} }},
 }
 
