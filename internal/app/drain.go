@@ -226,11 +226,3 @@ func (s sink) List(ctx context.Context, prefix string) iter.Seq2[pull.Blob, erro
 		}
 	}
 }
-
-func (s sink) SetMetadata(ctx context.Context, name string, metadata map[string]string) error {
-	err := s.Store.SetMetadata(ctx, name, metadata)
-	if errors.Is(err, store.ErrImmutable) {
-		return pull.ErrImmutable
-	}
-	return err
-}

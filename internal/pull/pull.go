@@ -46,7 +46,7 @@ type Sink interface {
 	Create(ctx context.Context, name string, body []byte, metadata map[string]string) (held map[string]string, err error)
 	// List gives the blobs whose names start with prefix, in order of their names.
 	List(ctx context.Context, prefix string) iter.Seq2[Blob, error]
-	// SetMetadata replaces the metadata of a blob that is there.
+	// SetMetadata replaces the metadata of a blob that is there, where that is allowed.
 	SetMetadata(ctx context.Context, name string, metadata map[string]string) error
 }
 
@@ -63,8 +63,6 @@ var (
 	// ErrUnreachable is what a Source answers that had no connection to the service: that nothing came
 	// means nothing then.
 	ErrUnreachable = errors.New("the service can't be reached")
-	// ErrImmutable is what a Sink answers that doesn't let a blob's metadata be changed.
-	ErrImmutable = errors.New("the blob can't be changed")
 	// ErrDrained is what a Source answers that knows of its end.
 	ErrDrained = errors.New("there is nothing more to receive")
 )

@@ -2,7 +2,6 @@ package pull
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -73,9 +72,7 @@ func (k *shelf) keep(ctx context.Context, b *batch) error {
 	k.unconfirmed += int64(len(unconfirmed))
 	slices.Sort(unconfirmed)
 	for _, s := range append(stored, blob) {
-		if err := k.unmark(ctx, s, unconfirmed); err != nil {
-			return err
-		}
+		k.unmark(ctx, s, unconfirmed)
 	}
 	return nil
 }
@@ -168,22 +165,15 @@ func (k *shelf) create(ctx context.Context, b *batch) (heldBlob, error) {
 }
 
 // unmark takes the mark off a blob all of whose messages are known to be settled. A blob that keeps its
-// mark is as good as one without; it is only looked at more often.
-func (k *shelf) unmark(ctx context.Context, s heldBlob, unconfirmed []int64) error {
+// mark, because storage is immutable or nobody may change what is there, is as good as one without: it is
+// only looked at more often.
+func (k *shelf) unmark(ctx context.Context, s heldBlob, unconfirmed []int64) {
 	settled := s.name != "" && s.holding.Unsettled && int64(len(s.numbers)) == s.holding.Held.Len() &&
 		!slices.ContainsFunc(s.numbers, func(n int64) bool { return in(unconfirmed, n) })
-	if !settled {
-		return nil
+	if settled {
+		s.holding.Unsettled = false
+		_ = k.queue.Sink.SetMetadata(ctx, s.name, s.holding.Metadata())
 	}
-	s.holding.Unsettled = false
-	err := k.queue.Sink.SetMetadata(ctx, s.name, s.holding.Metadata())
-	if errors.Is(err, ErrImmutable) || ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("mark blob as settled: %w", err)
-	}
-	return nil
 }
 
 // keys are the messages of a batch.

@@ -22,7 +22,6 @@ func fromReceived(m *message.Message, r *azservicebus.ReceivedMessage) {
 		Properties:             amqpclient.Map(r.ApplicationProperties),
 		SequenceNumber:         number(r),
 		PartitionKey:           r.PartitionKey,
-		DeliveryCount:          r.DeliveryCount,
 		ScheduledEnqueueTime:   r.ScheduledEnqueueTime,
 		EnqueuedSequenceNumber: r.EnqueuedSequenceNumber,
 		DeadLetterReason:       r.DeadLetterReason,
@@ -32,8 +31,13 @@ func fromReceived(m *message.Message, r *azservicebus.ReceivedMessage) {
 	if r.EnqueuedTime != nil {
 		m.EnqueuedTime = r.EnqueuedTime.UTC()
 	}
-	if r.TimeToLive != nil && *r.TimeToLive > 0 {
-		m.TimeToLive = r.TimeToLive
+	// The client itself looks at the header only where there is a properties section (azservicebus 1.11.0,
+	// message.go).
+	if h := raw.Header; h != nil {
+		m.DeliveryCount = h.DeliveryCount + 1
+		if h.TTL > 0 {
+			m.TimeToLive = &h.TTL
+		}
 	}
 	for key, value := range raw.MessageAnnotations {
 		if name, ok := key.(string); ok && !ownAnnotations[name] {
