@@ -181,7 +181,7 @@ func (q *queue) add(c *content, state MessageState, now int64) *message {
 		m.group.messages++
 	}
 	q.store.put(m)
-	q.info.Bytes += c.size()
+	q.info.Bytes += m.size()
 	return m
 }
 

@@ -104,17 +104,23 @@ func (r *Reader) terminus() *Terminus {
 		if !ok {
 			r.fail("a filter is not a map")
 		}
-		for _, p := range filters {
-			name, _ := p.Key.(Symbol)
-			if d, ok := p.Value.(Described); ok {
-				p.Value = d.Value
-			}
-			t.Filters = append(t.Filters, Filter{string(name), p.Value})
-		}
+		t.Filters = undescribed(filters)
 	}
 	r.adopt(value)
 	r.adopt(fields)
 	return t
+}
+
+func undescribed(filters Map) []Filter {
+	var all []Filter
+	for _, p := range filters {
+		name, _ := p.Key.(Symbol)
+		if d, ok := p.Value.(Described); ok {
+			p.Value = d.Value
+		}
+		all = append(all, Filter{string(name), p.Value})
+	}
+	return all
 }
 
 func (t *Terminus) appendTo(dst []byte) []byte {
@@ -135,6 +141,7 @@ func NewSource(address string, filters ...Pair) *Terminus {
 	t := newTerminus(descSource, address)
 	if len(filters) > 0 {
 		t.raw[fieldFilter] = AppendAny(nil, Map(filters))
+		t.Filters = undescribed(filters)
 	}
 	return t
 }
