@@ -18,15 +18,13 @@ import (
 // outage is how long a connection may be lost before Receive gives up on it.
 const outage = time.Minute
 
-// linger is how long a receive call waits for further messages after its first.
-const linger = 50 * time.Millisecond
-
 // Receiver receives from an entity without sessions, in competition with others; it is a [pull.Locks].
 type Receiver struct {
 	entity     *Entity
 	client     *azservicebus.Client
 	receiver   *azservicebus.Receiver
 	appetite   appetite
+	flow       flow
 	deliveries deliveries
 	linked     bool      // there is a link, as far as is known
 	failing    time.Time // since when nothing works; zero when it does
@@ -104,7 +102,7 @@ func (r *Receiver) receive(ctx context.Context, count int) ([]*azservicebus.Rece
 		}
 		r.linked, r.failing = true, time.Time{}
 	}
-	return receive(ctx, r.receiver, r.appetite.count(count))
+	return r.flow.receive(ctx, r.receiver, r.appetite.count(count))
 }
 
 // endure returns an error when trouble with a link is no longer to be endured, or can't be since ctx has
@@ -123,22 +121,6 @@ func (e *Entity) endure(ctx context.Context, since *time.Time, err error) error 
 		return fmt.Errorf("%w: %w", pull.ErrUnreachable, e.explain("receive from", err))
 	}
 	return nil
-}
-
-// receiving is the part of the client's two receivers that receives.
-type receiving interface {
-	ReceiveMessages(ctx context.Context, n int, o *azservicebus.ReceiveMessagesOptions) ([]*azservicebus.ReceivedMessage, error)
-}
-
-// receive calls the client, which panics at a message with a property DeadLetterReason or
-// DeadLetterErrorDescription that isn't text (azservicebus 1.11.0, message.go).
-func receive(ctx context.Context, r receiving, count int) (received []*azservicebus.ReceivedMessage, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			received, err = nil, unreadable{fmt.Errorf("a message can't be taken by the client: %v: its property DeadLetterReason or DeadLetterErrorDescription is no text", p)}
-		}
-	}()
-	return r.ReceiveMessages(ctx, count, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: linger})
 }
 
 // Lost implements [pull.Locks].
@@ -207,7 +189,7 @@ func (r *Receiver) collect() {
 	over, cancel := context.WithCancel(context.Background())
 	cancel() // what the client holds it gives out all the same
 	for {
-		received, err := receive(over, r.receiver, 1)
+		received, err := receive(over, r.receiver, 1, linger)
 		if len(received) == 0 || err != nil {
 			return
 		}

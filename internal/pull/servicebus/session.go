@@ -25,6 +25,7 @@ type Acceptor struct {
 	entity   *Entity
 	client   *azservicebus.Client
 	appetite appetite
+	length   int // messages of the session that was drained last
 }
 
 // OpenAcceptor prepares to take sessions, as one of loops that run at once in a unit. Nothing is asked of
@@ -101,8 +102,10 @@ func (a *Acceptor) accept(ctx context.Context, open func(context.Context) (*azse
 type Session struct {
 	acceptor   *Acceptor
 	receiver   *azservicebus.SessionReceiver
+	flow       flow
 	deliveries deliveries
 	failing    time.Time
+	received   int   // messages
 	last       int64 // the highest sequence number received; -1 for none
 	promised   bool  // there is a message to be received
 	linked     bool  // there is a link, as far as is known
@@ -164,6 +167,7 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 			return nil, err
 		}
 		if !found {
+			s.acceptor.length = s.received
 			return nil, pull.ErrDrained
 		}
 	}
@@ -173,7 +177,12 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	received, err := receive(waiting, s.receiver, appetite.count(count))
+	count = appetite.count(count)
+	if s.received == 0 && s.acceptor.length > 0 {
+		// A guess: nothing is waited for if the session is as long as the one before.
+		count = min(count, s.acceptor.length)
+	}
+	received, err := s.flow.receive(waiting, s.receiver, count)
 	s.promised = false
 	if len(received) == 0 {
 		// The client tells of none when it has only lost its link.
@@ -185,6 +194,7 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 	}
 	s.linked = true
 	appetite.observe(received)
+	s.received += len(received)
 	for _, r := range received {
 		s.last = max(s.last, number(r))
 	}
