@@ -61,9 +61,9 @@ var kinds = []struct {
 	make   func(Options) source
 }{
 	{"eventhub", 100_000, func(o Options) source { return hub{o} }},
-	{"servicebus", 100_000, func(o Options) source { return queue{o} }},
+	{"servicebus", 50_000, func(o Options) source { return queue{o} }},
 	{"sessions", 20_000, func(o Options) source { return sessions{queue{o}} }},
-	{"deadletter", 20_000, func(o Options) source { return deadLetters{queue{o}} }},
+	{"deadletter", 10_000, func(o Options) source { return deadLetters{queue{o}} }},
 }
 
 // Sources are the names that [Options.Source] may have.
