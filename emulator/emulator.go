@@ -1,28 +1,40 @@
-// Package emulator is Azure Event Hubs in a process: it speaks AMQP 1.0 over plain TCP on loopback to the real clients,
-// which connect with UseDevelopmentEmulator=true in their connection string. It exists for tests and demonstrations, so
-// time can be set and faults are part of its interface.
+// Package emulator is Azure Event Hubs and Service Bus in a process: it speaks AMQP 1.0 over plain TCP on loopback to the
+// real clients, which connect with UseDevelopmentEmulator=true in their connection string. It exists for tests and
+// demonstrations, so time can be set and faults are part of its interface.
 //
-//	e, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{{Name: "orders", Partitions: 8}}})
+//	e, err := emulator.Start(emulator.Options{
+//		Hubs:   []emulator.Hub{{Name: "orders", Partitions: 8}},
+//		Queues: []emulator.Queue{{Name: "invoices", Sessions: true}},
+//	})
 //	...
 //	defer e.Close()
 //	client, err := azeventhubs.NewConsumerClientFromConnectionString(e.ConnectionString(), "orders", "$Default", nil)
+//	bus, err := azservicebus.NewClientFromConnectionString(e.ConnectionString(), nil)
 //
 // # How it is made
 //
 // A connection has one goroutine that reads frames and one that writes them, and a mutex that guards its sessions and
-// links. A partition guards its own log. The lock of a connection is taken before that of a partition, never after, and
-// no connection takes the lock of another: to detach a link of another connection, as a thief of an owner level must,
-// it is marked and its connection woken (see link.kick). Messages are encoded when they arrive, as they will go out;
-// delivering one is a copy into a buffer that goes out in one write with its neighbours.
+// links. A partition guards its own log, and a queue its messages, sessions and receivers; a topic is a queue that keeps
+// what is scheduled, and each of its subscriptions is one. Locks are taken in this order, never in another: a
+// connection's, that of a partition or of a topic, a queue's, that of its dead-letter queue. No connection takes the lock
+// of another: to detach a link of another connection, as a thief of an owner level must, it is marked and its connection
+// woken (see link.kick), and so it is when a link that waits for a session gets one (see link.decide). Messages are
+// encoded when they arrive, but for what changes with a delivery; delivering one is a copy into a buffer that goes out in
+// one write with its neighbours.
+//
+// What happens in a queue at some time, such as the end of a lock, happens when the queue is next looked at, and a timer
+// looks if nobody does.
 //
 // # What is left out
 //
 // TLS and WebSockets; management over HTTP but for what [Emulator.AdminHandler] serves; geo-replication (a hub's
-// georeplication_factor is 1); capture; schema registry; publisher policies; and Microsoft Entra ID: a JSON web token is
-// refused unless [Options.AllowAnyToken] is set. Refused when asked for: transactions (amqp:not-implemented), sending to a publisher's address
-// (amqp:not-implemented), sending to a synthetic hub (amqp:not-allowed), and the resumption of links. The capability
-// com.microsoft:idempotent-producer is not offered, so its clients see that it is missing. Events are held in memory
-// alone, and are gone when the emulator is closed.
+// georeplication_factor is 1); capture; schema registry; publisher policies; of Service Bus, forwarding, partitioned
+// entities, deletion on idle, and limits to how many receivers and sessions there are; and Microsoft Entra ID: a JSON web
+// token is refused unless [Options.AllowAnyToken] is set. Refused when asked for: transactions (amqp:not-implemented),
+// sending to a publisher's address (amqp:not-implemented), sending to a synthetic hub or queue, to a subscription or to a
+// dead-letter queue (amqp:not-allowed), requests that are not known (status 501), and the resumption of links. The
+// capability com.microsoft:idempotent-producer is not offered, so its clients see that it is missing. Events and messages
+// are held in memory alone, and are gone when the emulator is closed.
 package emulator
 
 import (
@@ -38,7 +50,7 @@ import (
 	"time"
 )
 
-// Options say what an emulator holds. The zero value is an emulator without hubs.
+// Options say what an emulator holds. The zero value is an emulator that holds nothing.
 type Options struct {
 	// Address is where to listen, 127.0.0.1:0 by default, which picks a free port. It must be a loopback address:
 	// the connection is in the clear.

@@ -334,6 +334,7 @@ func (m *management) peek() (wire.Map, error) {
 	if err != nil {
 		return nil, err
 	}
+	bare, _ := m.body.Get("omit-message-body").(bool)
 	session, ofSession := m.body.Get("session-id").(string)
 	if g := m.holding(); g != nil && !ofSession {
 		session, ofSession = g.id, true
@@ -349,6 +350,11 @@ func (m *management) peek() (wire.Map, error) {
 		}
 		peeked := *found
 		peeked.locked = false // of the lock nothing is told
+		if bare {
+			head := *found.content
+			head.body, head.made = nil, nil
+			peeked.content = &head
+		}
 		encoded := peeked.append(nil)
 		if size += len(encoded); size > maxPeek && len(messages) > 0 {
 			break
@@ -385,11 +391,13 @@ func (m *management) receiveDeferred() (wire.Map, error) {
 	if err != nil {
 		return nil, err
 	}
+	session, ofSession := m.body.Get("session-id").(string)
 	found := make([]*message, len(sequences))
 	for i, sequence := range sequences {
 		message := q.store.at(sequence)
 		switch {
-		case message == nil || message.state != MessageDeferred || message.locked || slices.Contains(found[:i], message):
+		case message == nil || message.state != MessageDeferred || message.locked || slices.Contains(found[:i], message),
+			ofSession && (message.group == nil || message.group.id != session):
 			return nil, m.noMessage(sequence)
 		case message.group != nil && !m.holds(message.group):
 			return nil, q.sessionLost()

@@ -118,6 +118,7 @@ func TestServiceBusReplies(t *testing.T) {
 		{queueName, "peek-message", map[string]any{"from-sequence-number": int64(1), "message-count": int32(3)}, 200, "messages", []any{}, 3},
 		{queueName, "peek-message", map[string]any{"from-sequence-number": int64(100), "message-count": int32(3)}, 204, "", nil, 0},
 		{queueName, "peek-message", map[string]any{"from-sequence-number": "1", "message-count": int32(3)}, 400, "", nil, 0},
+		{queueName, "receive-by-sequence-number", map[string]any{"sequence-numbers": []int64{4}, "session-id": "a"}, 404, "", nil, 0},
 		{queueName, "receive-by-sequence-number", map[string]any{"sequence-numbers": []int64{4}, "receiver-settle-mode": uint32(0)}, 200, "messages", []any{}, 1},
 		{queueName, "receive-by-sequence-number", map[string]any{"sequence-numbers": []int64{4}, "receiver-settle-mode": uint32(0)}, 404, "", nil, 0},
 		{queueName, "update-disposition", map[string]any{"disposition-status": "eaten", "lock-tokens": tokens[:1]}, 400, "", nil, 0},
@@ -150,6 +151,13 @@ func TestServiceBusReplies(t *testing.T) {
 		}
 		if failed := c.status >= 300; failed != (reply.ApplicationProperties["errorCondition"] != nil) || reply.ApplicationProperties["statusCode"] != c.status {
 			t.Errorf("%s: the reply has the properties %v", c.operation, reply.ApplicationProperties)
+		}
+	}
+	for _, omit := range []bool{false, true} {
+		reply := request(t, conn, queueName, "peek-message", map[string]any{"message-count": int32(1), "omit-message-body": omit})
+		var m amqp.Message
+		if err := m.UnmarshalBinary(field(reply, "messages").([]any)[0].(map[string]any)["message"].([]byte)); err != nil || (len(m.Data) == 0) != omit || m.Properties.MessageID == nil {
+			t.Errorf("peeked with the body omitted %v: %+v, %v", omit, m, err)
 		}
 	}
 	if status(deferred) != 200 {
