@@ -11,7 +11,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"golang.org/x/sync/errgroup"
 
-	"persistor/emulator"
 	"persistor/internal/app"
 	"persistor/internal/pull"
 	"persistor/internal/pull/eventhub"
@@ -66,9 +65,9 @@ func measureHubs(ctx context.Context, b *bench) error {
 		cases = slices.DeleteFunc(cases, func(c hubCase) bool { return c.store == "azurite" })
 	}
 	for _, c := range cases {
-		hub := emulator.Hub{Name: c.hub(), Partitions: c.partitions, Synthetic: &emulator.Synthetic{Events: c.events / int64(c.partitions), BodySize: c.body}}
-		if !slices.ContainsFunc(s.Hubs, func(h emulator.Hub) bool { return h.Name == hub.Name }) { // several stores take the events of one hub
-			s.Hubs = append(s.Hubs, hub)
+		h := hub{Name: c.hub(), Partitions: c.partitions, Body: c.body, Events: c.events}
+		if !slices.Contains(s.Hubs, h) { // several stores take the events of one hub
+			s.Hubs = append(s.Hubs, h)
 		}
 	}
 	server, err := start(ctx, s)

@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
-
-	"persistor/emulator"
 )
 
 // largeCase is a queue of few messages that are as large as the service takes.
@@ -23,8 +20,7 @@ func measureLarge(ctx context.Context, b *bench) error {
 	for _, c := range largeCases(b.quick) {
 		var s site
 		for _, name := range []string{"client", "drain"} {
-			s.Queues = append(s.Queues, emulator.Queue{Name: name, MaxMessageSize: 128 << 20, LockDuration: 5 * time.Minute})
-			s.Large = append(s.Large, large{Queue: name, Messages: c.messages, Body: c.body})
+			s.Queues = append(s.Queues, queue{Name: name, Messages: int64(c.messages), Body: c.body})
 		}
 		if err := b.measureLarge(ctx, c, s); err != nil {
 			return err

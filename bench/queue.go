@@ -11,7 +11,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"golang.org/x/sync/errgroup"
 
-	"persistor/emulator"
 	"persistor/internal/app"
 	"persistor/internal/config"
 	"persistor/internal/pull"
@@ -75,9 +74,7 @@ func measureQueue(ctx context.Context, b *bench, name string, c queueCase) error
 	for round := range rounds {
 		for kind, messages := range map[string]int64{"drain": c.messages, "client": c.messages, "slow": c.oneByOne} {
 			if messages > 0 {
-				s.Queues = append(s.Queues, emulator.Queue{
-					Name: fmt.Sprintf("%s-%s-%d", name, kind, round), Synthetic: &emulator.SyntheticQueue{Messages: messages, BodySize: c.body},
-				})
+				s.Queues = append(s.Queues, queue{Name: fmt.Sprintf("%s-%s-%d", name, kind, round), Messages: messages, Body: c.body})
 			}
 		}
 	}

@@ -19,16 +19,26 @@ import (
 
 // site is what an emulator serves.
 type site struct {
-	Hubs   []emulator.Hub
-	Queues []emulator.Queue
-	Large  []large
+	Hubs   []hub
+	Queues []queue
 }
 
-// large is messages in a queue that are kept in memory.
-type large struct {
-	Queue          string
-	Messages, Body int
+// hub is a hub that makes its events up.
+type hub struct {
+	Name             string
+	Partitions, Body int
+	Events           int64 // of all partitions
 }
+
+// queue is a queue that makes its messages up, or has large ones in memory.
+type queue struct {
+	Name           string
+	Sessions, Body int // no Sessions: the queue has none
+	Messages       int64
+}
+
+// largestMade is how many bytes a body may have that is made up.
+const largestMade = 64 << 10
 
 // server is the emulator in a process of its own.
 type server struct {
@@ -97,14 +107,31 @@ func serve(spec string) error {
 	if err := json.Unmarshal([]byte(spec), &s); err != nil {
 		return err
 	}
-	e, err := emulator.Start(emulator.Options{Hubs: s.Hubs, Queues: s.Queues})
+	var o emulator.Options
+	for _, h := range s.Hubs {
+		o.Hubs = append(o.Hubs, emulator.Hub{
+			Name: h.Name, Partitions: h.Partitions,
+			Synthetic: &emulator.Synthetic{Events: h.Events / int64(h.Partitions), BodySize: h.Body},
+		})
+	}
+	for _, q := range s.Queues {
+		entity := emulator.Queue{Name: q.Name, Sessions: q.Sessions > 0, LockDuration: 5 * time.Minute, MaxMessageSize: 128 << 20}
+		if q.Body <= largestMade {
+			entity.Synthetic = &emulator.SyntheticQueue{Messages: q.Messages, Sessions: q.Sessions, BodySize: q.Body}
+		}
+		o.Queues = append(o.Queues, entity)
+	}
+	e, err := emulator.Start(o)
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	for _, l := range s.Large {
-		for range l.Messages {
-			if err := e.PutMessages(l.Queue, emulator.QueueMessage{Body: bytes.Repeat([]byte("large "), l.Body/6)}); err != nil {
+	for _, q := range s.Queues {
+		if q.Body <= largestMade {
+			continue
+		}
+		for range q.Messages {
+			if err := e.PutMessages(q.Name, emulator.QueueMessage{Body: bytes.Repeat([]byte("large "), q.Body/6)}); err != nil {
 				return err
 			}
 		}

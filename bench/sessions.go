@@ -11,7 +11,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"golang.org/x/sync/errgroup"
 
-	"persistor/emulator"
 	"persistor/internal/config"
 )
 
@@ -47,10 +46,7 @@ func measureSession(ctx context.Context, b *bench, c sessionCase) error {
 	var s site
 	for round := range b.rounds {
 		for _, kind := range []string{"client", "drain"} {
-			s.Queues = append(s.Queues, emulator.Queue{
-				Name: fmt.Sprintf("%s-%d", kind, round), Sessions: true,
-				Synthetic: &emulator.SyntheticQueue{Messages: c.messages, Sessions: c.sessions},
-			})
+			s.Queues = append(s.Queues, queue{Name: fmt.Sprintf("%s-%d", kind, round), Sessions: c.sessions, Messages: c.messages, Body: 1024})
 		}
 	}
 	server, err := start(ctx, s)
