@@ -322,19 +322,16 @@ func (q *queue) complete(m *message) {
 	q.remove(m)
 }
 
-// release ends a message's lock as if it had never been. A message whose time is over is gone then.
+// release ends a message's lock as if it had never been. A message whose time is over goes with the next sweep.
 func (q *queue) release(m *message, now int64) {
-	switch {
-	case m.state == MessageDeferred:
-		q.unlock(m)
-	case m.expires <= now:
-		q.expire(m, now)
-	default:
-		q.unlock(m)
-		q.laneOf(m).giveBack(m)
-		q.watch(m)
-		q.offer(m)
+	q.unlock(m)
+	if m.state == MessageDeferred {
+		return
 	}
+	q.laneOf(m).giveBack(m)
+	q.watch(m)
+	q.offer(m)
+	q.arm(now)
 }
 
 // abandon ends a message's lock and counts a failed delivery. One that failed too often is dead-lettered; in a
@@ -362,7 +359,7 @@ func (q *queue) deferMessage(m *message) {
 }
 
 // expire ends a message whose time is over.
-func (q *queue) expire(m *message, now int64) {
+func (q *queue) expire(m *message) {
 	q.info.Expired++
 	if q.DeadLetterOnExpiration && q.deadLetter != nil {
 		q.bury(m, m.rejected(reasonExpired, "The message expired and was dead lettered."))
@@ -412,7 +409,7 @@ func (q *queue) sweep(now int64) {
 		q.loseSession(e.Value.(*messageSession), now)
 	}
 	for q.expiring.next() <= now {
-		q.expire(q.expiring.bySequence[0], now)
+		q.expire(q.expiring.bySequence[0])
 	}
 	for q.scheduled.next() <= now {
 		m := q.scheduled.bySequence[0]

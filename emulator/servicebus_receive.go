@@ -72,17 +72,11 @@ func (q *queue) attachReceiver(l *link, a *wire.Attach) (granted, *wire.Error) {
 
 // sessionWait is how long a client wants to wait for a session.
 func sessionWait(properties wire.Map) time.Duration {
-	switch ms := properties.Get(propertyTimeout).(type) {
-	case uint32:
-		return time.Duration(ms) * time.Millisecond
-	case int32:
-		return time.Duration(ms) * time.Millisecond
-	case uint64:
-		return time.Duration(min(ms, 1<<32)) * time.Millisecond
-	case int64:
-		return time.Duration(min(ms, 1<<32)) * time.Millisecond
+	ms, ok := ruleValue(properties.Get(propertyTimeout)).(int64)
+	if !ok {
+		return nextSessionWait
 	}
-	return nextSessionWait
+	return time.Duration(min(max(ms, 0), 1<<32)) * time.Millisecond
 }
 
 // properties tell a client until when it has the session, in ticks of 100 ns since the year 1.

@@ -310,6 +310,26 @@ func TestServiceBusTimeToLive(t *testing.T) {
 	}
 }
 
+// A clock that is set back dates no message before the one that it follows.
+func TestServiceBusClockSetBack(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	e := run(t, emulator.Options{Hubs: []emulator.Hub{}, Queues: []emulator.Queue{{Name: queueName}}, Now: clock.now})
+	c := newBus(t, e, sbAtOnce)
+	s, r := newBusSender(t, c, queueName), newBusReceiver(t, c, queueName, peekLock)
+	sendTo(t, s, text("a"))
+	early := take(t, r, 1)[0]
+	clock.add(-10 * time.Second)
+	sendTo(t, s, text("b"))
+	late := take(t, r, 1)[0]
+	if late.EnqueuedTime.Before(*early.EnqueuedTime) || !late.LockedUntil.Before(*early.LockedUntil) {
+		t.Errorf("enqueued at %v and %v, locked until %v and %v", early.EnqueuedTime, late.EnqueuedTime, early.LockedUntil, late.LockedUntil)
+	}
+	clock.add(time.Minute) // which is the end of the second lock alone
+	wantInfo(t, e, queueName, 1, 1, 0, 0)
+	complete(t, r, early)
+}
+
 // A receiver that waits sees an expired message neither before nor after.
 func TestServiceBusExpiryWhileWaiting(t *testing.T) {
 	t.Parallel()
