@@ -136,7 +136,7 @@ func TestEntityDisabledWhileDraining(t *testing.T) {
 	t.Parallel()
 	for _, sessions := range []int{0, 5} {
 		s := newSource(t, sessions, false, "BATCH_COUNT=50")
-		s.put(t, 1, 30_000, sessions)
+		s.put(t, 1, 6_000, sessions)
 		worker := start(t, "worker", s.settings)
 		disabled := make(chan error, 1)
 		go func() {
@@ -169,7 +169,7 @@ func TestEntityDisabledWhileDraining(t *testing.T) {
 		if report, err := pullQueue(worker, "enabled", 2); err != nil || !drained(report) {
 			t.Fatalf("%v: %+v", err, report)
 		}
-		s.once(t, 30_000)
+		s.once(t, 6_000)
 		s.empty(t)
 	}
 }
@@ -182,7 +182,7 @@ func TestDroppedQueueConnections(t *testing.T) {
 		t.Run(source.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=100")
-			s.put(t, 1, 20_000, source.sessions)
+			s.put(t, 1, 10_000, source.sessions)
 			worker := start(t, "worker", s.settings)
 			pulled := make(chan error, 1)
 			go func() {
@@ -209,7 +209,7 @@ func TestDroppedQueueConnections(t *testing.T) {
 			if report, err := pullQueue(worker, "calm", 3); err != nil || !drained(report) {
 				t.Fatalf("%v: %+v", err, report)
 			}
-			s.once(t, 20_000)
+			s.once(t, 10_000)
 			s.empty(t)
 		})
 	}
@@ -304,7 +304,7 @@ func TestQueueWorkerTerminated(t *testing.T) {
 func TestInvokerKilled(t *testing.T) {
 	t.Parallel()
 	s := newQueueSite(t, emulator.Queue{}, "BATCH_COUNT=50")
-	s.put(t, 1, 20_000, 0)
+	s.put(t, 1, 8_000, 0)
 	worker, invoker := s.pair(t)
 	answered := make(chan error, 1)
 	go func() {
@@ -330,7 +330,7 @@ func TestInvokerKilled(t *testing.T) {
 	if report, err := pullQueue(worker, "rest", 1); err != nil || !drained(report) {
 		t.Fatalf("%v: %+v", err, report)
 	}
-	s.once(t, 20_000)
+	s.once(t, 8_000)
 	s.empty(t)
 }
 
