@@ -205,6 +205,24 @@ func TestServiceBusLockExpires(t *testing.T) {
 	}
 }
 
+// A lock is not another lock of the same message.
+func TestServiceBusStaleLock(t *testing.T) {
+	t.Parallel()
+	e := runQueue(t, emulator.Queue{})
+	c := newBus(t, e, sbAtOnce)
+	put(t, e, queueName, "a")
+	first, second := newBusReceiver(t, c, queueName, peekLock), newBusReceiver(t, c, queueName, peekLock)
+	stale := take(t, first, 1)[0]
+	if _, err := e.ExpireLocks(queueName); err != nil {
+		t.Fatal(err)
+	}
+	m := take(t, second, 1)[0]
+	wantBusCode(t, first.CompleteMessage(withTimeout(t), stale, nil), azservicebus.CodeLockLost, lockInvalid)
+	wantBusCode(t, first.RenewMessageLock(withTimeout(t), stale, nil), azservicebus.CodeLockLost, lockInvalid)
+	wantInfo(t, e, queueName, 0, 1, 0, 0)
+	complete(t, second, m)
+}
+
 // A lock that is renewed lasts, and tells until when.
 func TestServiceBusRenewLock(t *testing.T) {
 	t.Parallel()
