@@ -28,9 +28,60 @@ func TestValues(t *testing.T) {
 			t.Errorf("%T (-want +got):\n%s", v, diff)
 		}
 	}
-	r := NewReader(AppendAny(nil, []string{"0", "", "2"}))
-	if diff := cmp.Diff(Array{"0", "", "2"}, r.Any()); diff != "" || r.Err() != nil {
-		t.Errorf("array: %v (-want +got):\n%s", r.Err(), diff)
+	for _, c := range []struct {
+		v    any
+		want Array
+	}{
+		{[]string{"0", "", "2"}, Array{"0", "", "2"}}, {[]int64{1, -2}, Array{int64(1), int64(-2)}}, {[]int64{}, Array{}},
+		{[]Timestamp{5, 0}, Array{Timestamp(5), Timestamp(0)}}, {[]UUID{{1}, {15: 2}}, Array{UUID{1}, UUID{15: 2}}},
+	} {
+		r := NewReader(AppendAny(nil, c.v))
+		if diff := cmp.Diff(c.want, r.Any()); diff != "" || r.Err() != nil || len(r.Rest()) != 0 {
+			t.Errorf("array %v: %v (-want +got):\n%s", c.v, r.Err(), diff)
+		}
+	}
+}
+
+// TestWithFilter changes one filter of a source, and leaves its descriptor and all others as they are.
+func TestWithFilter(t *testing.T) {
+	other := Pair{Key: Symbol("other"), Value: []any{nil, "x"}}
+	for name, c := range map[string]struct{ asked, want any }{
+		"described null": {Described{Descriptor: uint64(7), Value: nil}, Described{Descriptor: uint64(7), Value: "id"}},
+		"described":      {Described{Descriptor: Symbol("f"), Value: "old"}, Described{Descriptor: Symbol("f"), Value: "id"}},
+		"null":           {nil, "id"},
+		"plain":          {"old", "id"},
+	} {
+		source := NewSource("here", other, Pair{Key: Symbol("f"), Value: c.asked})
+		got, want := source.WithFilter("f", "id"), NewSource("here", other, Pair{Key: Symbol("f"), Value: c.want})
+		if !bytes.Equal(got.appendTo(nil), want.appendTo(nil)) {
+			t.Errorf("%s: got %x, want %x", name, got.appendTo(nil), want.appendTo(nil))
+		}
+		if same := source.WithFilter("none", "id"); !bytes.Equal(same.appendTo(nil), source.appendTo(nil)) {
+			t.Errorf("%s: without the filter got %x", name, same.appendTo(nil))
+		}
+	}
+	if plain := NewSource("here"); !bytes.Equal(plain.WithFilter("f", "id").appendTo(nil), plain.appendTo(nil)) {
+		t.Error("a source without filters got one")
+	}
+}
+
+// TestPropertyFields splits a properties section, whatever a sender left off at its end.
+func TestPropertyFields(t *testing.T) {
+	fields := PropertyFields{PropertyMessageID: AppendAny(nil, uint64(1)), PropertyReplyToGroupID: AppendAny(nil, "g")}
+	for section, err := range Sections(AppendPropertyFields(nil, &fields)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ParsePropertyFields(section.Value); err != nil || !cmp.Equal(got, fields) {
+			t.Errorf("got %v, %v, want %v", got, err, fields)
+		}
+	}
+	got, err := ParsePropertyFields(AppendAny(nil, []any{"id"}))
+	if err != nil || !cmp.Equal(got, PropertyFields{PropertyMessageID: AppendAny(nil, "id")}) {
+		t.Errorf("of a short list: %v, %v", got, err)
+	}
+	if _, err := ParsePropertyFields(AppendAny(nil, "no list")); err == nil {
+		t.Error("what is no list has fields")
 	}
 }
 
