@@ -25,23 +25,25 @@ const (
 
 // task is what a child process does by itself, so that CPU time and memory are its alone.
 type task struct {
-	Kind     string // a key of tasks
-	Entity   string // the hub or queue
-	Store    string // discard, dir or azurite
-	Messages int64  // that there are
-	AtOnce   int    // partitions, loops, or completions
+	Kind     string        // a key of tasks
+	Entity   string        // the hub or queue
+	Store    string        // discard, dir or azurite
+	Messages int64         // that there are
+	AtOnce   int           // partitions, or loops
+	Idle     time.Duration // for which a drain of a queue waits for further messages
 }
 
 // tasks give the messages drained, and when the last of them was done with.
 var tasks = map[string]func(context.Context, task) (int64, time.Time, error){
 	"hub/client":      hubClient,
 	"hub/drain":       hubDrain,
-	"queue/client":    queueClient(1000, 1),
-	"queue/pipelined": queueClient(1000, completions),
-	"queue/single":    queueClient(1, 1),
+	"queue/slow":      queueClient(1000, 1),
+	"queue/client":    queueClient(1000, completions),
 	"queue/drain":     queueDrain,
 	"sessions/client": sessionsClient,
 	"sessions/drain":  sessionsDrain,
+	"large/client":    queueClient(1, 1),
+	"large/drain":     largeDrain,
 }
 
 // usage is what a task used from its first question to its last answer. Seconds end when the last message

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
+
+	"persistor/internal/config"
 )
 
 // largeCase is a queue of few messages that are as large as the service takes.
@@ -12,8 +15,11 @@ func largeCases(quick bool) []largeCase {
 	if quick {
 		return nil
 	}
-	return []largeCase{{1 << 20, 200}, {100e6, 1}, {100e6, 5}}
+	return []largeCase{{100e6, 1}, {100e6, 5}}
 }
+
+// largeIdle is longer than a message takes to come.
+const largeIdle = 10 * time.Second
 
 // measureLarge measures the memory that large messages take.
 func measureLarge(ctx context.Context, b *bench) error {
@@ -35,12 +41,12 @@ func (b *bench) measureLarge(ctx context.Context, c largeCase, s site) error {
 		return err
 	}
 	defer server.stop()
-	t := task{Kind: "queue/single", Entity: "client", Store: "discard", Messages: int64(c.messages), AtOnce: 1}
+	t := task{Kind: "large/client", Entity: "client", Store: "discard", Messages: int64(c.messages), AtOnce: 1, Idle: largeIdle}
 	client, err := server.run(ctx, t)
 	if err != nil {
 		return fmt.Errorf("messages of %d bytes: %w", c.body, err)
 	}
-	t.Kind, t.Entity = "queue/drain", "drain"
+	t.Kind, t.Entity = "large/drain", "drain"
 	drain, err := server.run(ctx, t)
 	if err != nil {
 		return fmt.Errorf("messages of %d bytes: %w", c.body, err)
@@ -49,6 +55,11 @@ func (b *bench) measureLarge(ctx context.Context, c largeCase, s site) error {
 	b.results.Large = append(b.results.Large, row)
 	b.say("%d messages of %d bytes: %.1f s, client %.1f; peak %.0f MB, client %.0f", c.messages, c.body, row.Seconds, row.FloorSeconds, row.PeakMB, row.FloorPeakMB)
 	return nil
+}
+
+// largeDrain drains as a worker does. Each message fills a batch.
+func largeDrain(ctx context.Context, t task) (int64, time.Time, error) {
+	return drainEntity(ctx, t, config.Queue{Name: t.Entity})
 }
 
 // LargeRow is one drain of large messages beside the client alone, which receives them one at a time.

@@ -47,6 +47,7 @@ func queueCases(quick bool) []queueCase {
 		{body: kib, loops: 4, store: "discard", messages: 200_000, oneByOne: 80_000},
 		{body: 100, loops: 1, store: "discard", messages: 200_000, oneByOne: 40_000},
 		{body: 8192, loops: 1, store: "discard", messages: 100_000, oneByOne: 40_000},
+		{body: 1 << 20, loops: 1, store: "discard", messages: 1000},
 		{body: kib, loops: 1, store: "dir", messages: 200_000},
 		{body: kib, loops: 1, store: "azurite", messages: 100_000},
 		// Twenty times the backlog: memory must not follow.
@@ -93,8 +94,8 @@ func measureQueue(ctx context.Context, b *bench, name string, c queueCase) error
 			atOnce     int
 			into       *[]usage
 		}{
-			{"slow", "queue/client", c.oneByOne, c.loops, &slow},
-			{"client", "queue/pipelined", c.messages, c.loops, &clients},
+			{"slow", "queue/slow", c.oneByOne, c.loops, &slow},
+			{"client", "queue/client", c.messages, c.loops, &clients},
 			{"drain", "queue/drain", c.messages, c.loops, &drains},
 		} {
 			if run.messages == 0 {
@@ -102,7 +103,7 @@ func measureQueue(ctx context.Context, b *bench, name string, c queueCase) error
 			}
 			u, err := server.run(ctx, task{
 				Kind: run.kind, Entity: fmt.Sprintf("%s-%s-%d", name, run.name, round),
-				Store: c.store, Messages: run.messages, AtOnce: run.atOnce,
+				Store: c.store, Messages: run.messages, AtOnce: run.atOnce, Idle: time.Second,
 			})
 			if err != nil {
 				return err
@@ -203,11 +204,8 @@ func complete(ctx context.Context, by completer, messages []*azservicebus.Receiv
 // queueDrain drains as a worker does, by one unit with so many loops.
 func queueDrain(ctx context.Context, t task) (int64, time.Time, error) {
 	messages, done, err := drainEntity(ctx, t, config.Queue{Name: t.Entity})
-	return messages, done.Add(-idle), err // for which its last batch waits for more
+	return messages, done.Add(-t.Idle), err // for which its last batch waits for more
 }
-
-// idle is how long a drain waits for further messages.
-const idle = time.Second
 
 func drainEntity(ctx context.Context, t task, q config.Queue) (int64, time.Time, error) {
 	dir, err := os.MkdirTemp("", "persistor-bench-")
@@ -228,7 +226,7 @@ func drainEntity(ctx context.Context, t task, q config.Queue) (int64, time.Time,
 	defer entity.Close(ctx)
 	into := &watched{Store: blobs}
 	drainer := app.QueueDrainer{Entity: entity, Queue: q, Draining: app.Draining{
-		Store: into, Folder: t.Entity, Chunk: 1000, Timeout: 5 * time.Minute, Idle: idle,
+		Store: into, Folder: t.Entity, Chunk: 1000, Timeout: 5 * time.Minute, Idle: t.Idle,
 		BatchMemory: app.ShareMemory(memory, 1).Batches,
 		Limits:      pull.Limits{Count: 10_000, Bytes: batchBytes, Age: time.Minute},
 	}}

@@ -38,7 +38,7 @@ type queue struct {
 }
 
 // largestMade is how many bytes a body may have that is made up.
-const largestMade = 64 << 10
+const largestMade = 1 << 20
 
 // server is the emulator in a process of its own.
 type server struct {
