@@ -213,7 +213,7 @@ func (l *queueLoop) endAs(end work.Ended) {
 type sessionSource struct {
 	acceptor *servicebus.Acceptor
 	named    *sessionList
-	only     bool          // no others than those named
+	only     bool          // no others than those named, or there are none
 	wait     time.Duration // for another one to become available
 }
 
@@ -238,6 +238,7 @@ func (f *sessionSource) next(ctx context.Context, left time.Duration) (id string
 		if s, err := f.acceptor.Next(ctx, f.wait); s != nil || err != nil {
 			return "", s, err
 		}
+		f.only = true
 	}
 	id, ok := f.named.takeAgain()
 	if !ok {
