@@ -384,19 +384,24 @@ func (c *content) rejected(reason, description string) *content {
 	return rejected
 }
 
-// accept takes a message in that was dead-lettered. It keeps its enqueued time, and from now on has no end.
+// accept takes a message in that was dead-lettered. It keeps its enqueued time and its number, unless the number is taken
+// by one that a test put here, and from now on has no end.
 func (q *queue) accept(c *content, deliveries uint32, source string, origin, enqueued int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.now()
 	q.sweep(now)
 	q.info.Sent++
-	q.last++
-	m := &message{content: c, sequence: q.last, enqueued: enqueued, expires: never, deliveries: deliveries, source: source, origin: origin, position: -1}
+	sequence := origin
+	if q.store.at(sequence) != nil {
+		sequence = q.last + 1
+	}
+	q.last = max(q.last, sequence)
+	m := &message{content: c, sequence: sequence, enqueued: enqueued, expires: never, deliveries: deliveries, source: source, origin: origin, position: -1}
 	q.store.put(m)
 	q.info.Bytes += c.size()
 	q.info.Active++
-	q.lane.add(m)
+	q.lane.giveBack(m) // numbers come in any order
 	q.offer(m)
 }
 

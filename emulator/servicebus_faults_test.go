@@ -241,7 +241,7 @@ func TestServiceBusInspect(t *testing.T) {
 			got = append(got, fmt.Sprint(m.SequenceNumber, " ", string(m.Body), " ", m.MessageID != "", " ", m.State, " ", m.DeliveryCount, " ", m.DeadLetterReason, m.DeadLetterDescription, m.DeadLetterSource))
 		}
 	}
-	if want := []string{"1 a true locked 0 ", "2  true deferred 0 ", "1 dead true active 0 rdorders"}; !slices.Equal(got, want) {
+	if want := []string{"1 a true locked 0 ", "2  true deferred 0 ", "3 dead true active 0 rdorders"}; !slices.Equal(got, want) {
 		t.Errorf("the messages are %q, want %q", got, want)
 	}
 	for _, purged := range []struct {

@@ -46,17 +46,21 @@ func TestServiceBusMaxDeliveryCount(t *testing.T) {
 	t.Parallel()
 	e := runQueue(t, emulator.Queue{MaxDeliveryCount: 3})
 	c := newBus(t, e, sbAtOnce)
-	put(t, e, queueName, "poison")
+	put(t, e, queueName, "good", "poison")
 	r := newBusReceiver(t, c, queueName, peekLock)
+	complete(t, r, take(t, r, 1)...)
+	var enqueued time.Time
 	for range 3 {
-		if err := r.AbandonMessage(withTimeout(t), take(t, r, 1)[0], nil); err != nil {
+		m := take(t, r, 1)[0]
+		enqueued = *m.EnqueuedTime
+		if err := r.AbandonMessage(withTimeout(t), m, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	wantInfo(t, e, queueName, 0, 0, 0, 0)
 	m := take(t, newBusReceiver(t, c, queueName, deadLetter), 1)[0]
 	if string(m.Body) != "poison" || *m.DeadLetterReason != "MaxDeliveryCountExceeded" || *m.DeadLetterSource != queueName ||
-		m.DeadLetterErrorDescription == nil || *m.EnqueuedSequenceNumber != 1 {
+		m.DeadLetterErrorDescription == nil || *m.SequenceNumber != 2 || *m.EnqueuedSequenceNumber != 2 || !m.EnqueuedTime.Equal(enqueued) {
 		t.Errorf("the dead letter is %+v", m)
 	}
 }
@@ -98,6 +102,29 @@ func TestServiceBusDeadLetter(t *testing.T) {
 	wantInfo(t, e, deadLetters, 0, 0, 0, 0)
 	if n, err := e.Queue(queueName); err != nil || n.DeadLettered != 1 {
 		t.Errorf("the queue says %+v, %v", n, err)
+	}
+}
+
+// Dead letters come in the order of their numbers, whenever they died, and one whose number is taken gets another.
+func TestServiceBusDeadLetterOrder(t *testing.T) {
+	t.Parallel()
+	e := runQueue(t, emulator.Queue{})
+	c := newBus(t, e, sbAtOnce)
+	put(t, e, queueName, counted(5)...)
+	r := newBusReceiver(t, c, queueName, peekLock)
+	ms := take(t, r, 5)
+	put(t, e, deadLetters, "put here")
+	for _, i := range []int{4, 2, 0, 3} {
+		if err := r.DeadLetterMessage(withTimeout(t), ms[i], nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := take(t, newBusReceiver(t, c, queueName, deadLetter), 5)
+	wantTexts(t, d, "put here,2,3,4,0")
+	for i, want := range []int64{1, 3, 4, 5, 6} {
+		if *d[i].SequenceNumber != want {
+			t.Errorf("dead letter %s has the number %d, want %d", d[i].Body, *d[i].SequenceNumber, want)
+		}
 	}
 }
 
