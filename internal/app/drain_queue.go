@@ -78,6 +78,7 @@ type sessionList struct {
 	// locked are those that another receiver had: they are dealt out once more at the end, for that may
 	// have been a sibling that took whichever session was available.
 	locked []string
+	begun  map[string]bool // those that were drained in part
 }
 
 func (l *sessionList) take() (id string, ok bool) { return l.pop(&l.ids) }
@@ -92,6 +93,26 @@ func (l *sessionList) pop(from *[]string) (id string, ok bool) {
 	}
 	id, *from = (*from)[0], (*from)[1:]
 	return id, true
+}
+
+// again has a session that was drained in part dealt out behind the others.
+func (l *sessionList) again(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun == nil {
+		l.begun = map[string]bool{}
+	}
+	l.begun[id] = true
+	l.ids = append(l.ids, id)
+}
+
+// done takes a session off that is drained, and says whether it was begun before.
+func (l *sessionList) done(id string) (begun bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	begun = l.begun[id]
+	delete(l.begun, id)
+	return begun
 }
 
 func (l *sessionList) postpone(id string) {
@@ -190,7 +211,10 @@ func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 		case row.Ended == work.Deadline:
 			l.endAs(work.Deadline)
 			return
-		case row.Ended == work.Drained && row.Messages+row.AlreadyStored > 0:
+		case row.Ended == work.Drained && session.More():
+			named.again(session.ID())
+			stumbles = 0
+		case row.Ended == work.Drained && (named.done(session.ID()) || row.Messages+row.AlreadyStored > 0):
 			l.row.Sessions++
 			stumbles = 0
 		case row.Ended == work.Drained && id != "":

@@ -256,6 +256,40 @@ func TestManySmallSessions(t *testing.T) {
 	t.Logf("%d sessions in %v, %v each", sessions, took, took/time.Duration(sessions))
 }
 
+// A session that grows while it is drained, over a long line, is stored in order: no blob holds a number
+// between those of another.
+func TestSessionStaysInOrderWhileItGrows(t *testing.T) {
+	t.Parallel()
+	s := newQueueSite(t, emulator.Queue{Sessions: true})
+	s.put(t, 1, 200, 1)
+	s.bus.Delay(15 * time.Millisecond)
+	put := 200
+	growing, done := time.NewTicker(2*time.Millisecond), make(chan struct{})
+	go func() {
+		defer close(done)
+		for range growing.C {
+			s.put(t, put+1, 3, 1)
+			if put += 3; put >= 2000 {
+				return
+			}
+		}
+	}()
+	report := drainQueue(t, s.drainer(t), 1, work.Drained)
+	<-done
+	growing.Stop()
+	drainQueue(t, s.drainer(t), 1, work.Drained)
+	s.once(t, put)
+	held, _ := s.blobs(t)
+	last := int64(0)
+	for _, h := range held {
+		if h.Held.First() <= last {
+			t.Errorf("a blob from %d to %d follows one that ends at %d", h.Held.First(), h.Held.Last(), last)
+		}
+		last = max(last, h.Held.Last())
+	}
+	t.Logf("%d blobs, %d sessions: %+v", len(held), report.Sources[0].Sessions, report.Sources[0])
+}
+
 // One session of many messages is drained by one receiver, in order.
 func TestOneLargeSession(t *testing.T) {
 	messages := int64(20_000)

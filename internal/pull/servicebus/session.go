@@ -99,16 +99,22 @@ func (a *Acceptor) accept(ctx context.Context, open func(context.Context) (*azse
 
 // Session receives the messages of one session, in their order; it is a [pull.Locks]. The session is
 // locked until it is closed, or the lock is lost.
+//
+// Once a call has brought fewer messages than it asked for, the service may send more at any time, and what
+// comes between two calls the client gives back, to be delivered again behind its successors (see [flow]).
+// So a Session ends there, with [Session.More] set if it holds more by then; taken anew, it begins with the
+// first message that isn't settled.
 type Session struct {
 	acceptor   *Acceptor
 	receiver   *azservicebus.SessionReceiver
-	flow       flow
 	deliveries deliveries
 	failing    time.Time
 	received   int   // messages
 	last       int64 // the highest sequence number received; -1 for none
 	promised   bool  // there is a message to be received
-	linked     bool  // there is a link, as far as is known
+	spent      bool  // a call has brought fewer messages than it asked for
+	more       bool
+	linked     bool // there is a link, as far as is known
 
 	lost     atomic.Bool // the session's lock is gone
 	renewing sync.WaitGroup
@@ -125,6 +131,10 @@ func newSession(a *Acceptor, r *azservicebus.SessionReceiver) *Session {
 
 // ID is the session's id, which may be empty.
 func (s *Session) ID() string { return s.receiver.SessionID() }
+
+// More reports whether the session was ended although it holds more. It is called when Receive has returned
+// for the last time.
+func (s *Session) More() bool { return s.more }
 
 // Receive implements [pull.Source]. It knows when the session is drained, for the service shows what is
 // left in it.
@@ -171,6 +181,10 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 			return nil, pull.ErrDrained
 		}
 	}
+	if s.spent {
+		s.more = s.received > 0
+		return nil, pull.ErrDrained
+	}
 	wait := longestWait
 	if !s.promised && appetite.large >= largeMessage {
 		wait = drainedWait
@@ -182,8 +196,8 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 		// A guess: nothing is waited for if the session is as long as the one before.
 		count = min(count, s.acceptor.length)
 	}
-	received, err := s.flow.receive(waiting, s.receiver, count)
-	s.promised = false
+	received, err := receive(waiting, s.receiver, count, linger)
+	s.promised, s.spent = false, len(received) < count
 	if len(received) == 0 {
 		// The client tells of none when it has only lost its link.
 		s.linked = err != nil && waiting.Err() != nil
