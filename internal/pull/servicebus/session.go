@@ -64,23 +64,36 @@ func (a *Acceptor) Accept(ctx context.Context, id string) (*Session, error) {
 // to give while wait lasts.
 func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, error) {
 	s, err := a.accept(ctx, func(ctx context.Context) (*azservicebus.SessionReceiver, error) {
-		// The client tells the service how long to wait, by what is left when it has a connection.
-		ctx, cancel := context.WithTimeout(ctx, wait)
+		waiting, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
-		o := a.entity.options
-		if o.Queue != "" {
-			return a.client.AcceptNextSessionForQueue(ctx, o.Queue, nil)
+		r, err := a.next(waiting)
+		// The client has the service wait until just before its own time is over, so that the answer, that there
+		// is none, may come too late. Then another one tells whether there could have been any.
+		if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+			if _, _, err = a.entity.Sessions(ctx, 1); err == nil {
+				err = errNoSession
+			}
 		}
-		return a.client.AcceptNextSessionForSubscription(ctx, o.Topic, o.Subscription, nil)
+		return r, err
 	})
 	switch {
-	case condition(err) == conditionTimeout:
+	case errors.Is(err, errNoSession) || condition(err) == conditionTimeout:
 		return nil, nil
 	case err != nil:
 		return nil, a.entity.explain("accept the next session of", err)
 	}
 	s.promised = true
 	return s, nil
+}
+
+var errNoSession = errors.New("no session is available")
+
+func (a *Acceptor) next(ctx context.Context) (*azservicebus.SessionReceiver, error) {
+	o := a.entity.options
+	if o.Queue != "" {
+		return a.client.AcceptNextSessionForQueue(ctx, o.Queue, nil)
+	}
+	return a.client.AcceptNextSessionForSubscription(ctx, o.Topic, o.Subscription, nil)
 }
 
 // accept tries until it has a session, or an error that trying again can't mend.
@@ -91,7 +104,7 @@ func (a *Acceptor) accept(ctx context.Context, open func(context.Context) (*azse
 		if err == nil {
 			return newSession(a, receiver), nil
 		}
-		if condition(err) == conditionTimeout || fatal(err) || time.Since(began) > outage || !amqpclient.Pause(ctx, attempt) {
+		if errors.Is(err, errNoSession) || condition(err) == conditionTimeout || fatal(err) || time.Since(began) > outage || !amqpclient.Pause(ctx, attempt) {
 			return nil, err
 		}
 	}
