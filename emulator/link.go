@@ -175,7 +175,8 @@ func (l *link) answerAttach(reply *wire.Attach, d decision) {
 	c.e.log.Debug("link attached", "connection", c.id, "address", l.address, "receives", reply.Role == wire.RoleSender)
 }
 
-// decide has an attach answered that waits, soon, by the connection's writer. It may be called with any locks held.
+// decide has an attach answered that waits, soon, by the connection's writer. The first decision counts. It may be called
+// with any locks held.
 func (l *link) decide(d decision) {
 	if l.decided.CompareAndSwap(nil, &d) {
 		l.s.c.wake()

@@ -109,10 +109,8 @@ func (q *queue) acceptNext(r *receiver, wait time.Duration) *sessionGrant {
 	r.timeout = time.AfterFunc(wait, func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		if r.waits == nil {
-			return // it got one, or is gone
-		}
 		q.stopWaiting(r)
+		// If it got one in the last moment, that is what counts.
 		r.link.decide(decision{refusal: &wire.Error{Condition: conditionTimeout, Description: q.e.describe(q.path,
 			"The operation did not complete within the allotted timeout of %s. The time allotted to this operation may have been a portion of a longer timeout.", clock(wait))}})
 	})

@@ -221,6 +221,16 @@ func TestServiceBusWaitingAttach(t *testing.T) {
 		p.settle(0, 0, false, &wire.Accepted{})
 		expect[*wire.Disposition](p)
 	})
+	t.Run("nothing but an empty session", func(t *testing.T) {
+		holder := authorized(t, e, plainOpen)
+		holder.send(ofSession(locking("r", 0, "s"), true, "empty"))
+		expect[*wire.Attach](holder)
+		p := authorized(t, e, plainOpen)
+		waits(p, uint32(50))
+		holder.send(&wire.Detach{Handle: 0, Closed: true})
+		expect[*wire.Detach](holder)
+		refused(p, conditionTimeout)
+	})
 	t.Run("detached", func(t *testing.T) {
 		p := authorized(t, e, plainOpen)
 		waits(p, nil)
