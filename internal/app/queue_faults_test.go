@@ -66,7 +66,8 @@ func TestInvokeDrainsSessions(t *testing.T) {
 	}
 }
 
-// A session that another receiver has is skipped and reported; the others are drained.
+// A session that another receiver has is skipped and reported; the others are drained. Its state is its
+// user's.
 func TestSessionLockedBySomebodyElse(t *testing.T) {
 	t.Parallel()
 	s := newQueueSite(t, emulator.Queue{Sessions: true})
@@ -87,7 +88,11 @@ func TestSessionLockedBySomebodyElse(t *testing.T) {
 		report.SkippedSessions[0].Session != "session 3" || !strings.Contains(report.SkippedSessions[0].Reason, "locked") || report.RemainingBacklog == 0 {
 		t.Errorf("status %d: %s", status, text)
 	}
-	if err := theirs.Close(t.Context()); err != nil {
+	err = theirs.SetSessionState(t.Context(), []byte("theirs"), nil)
+	if err == nil {
+		err = theirs.Close(t.Context())
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	report = fanout.Report{}
@@ -95,6 +100,12 @@ func TestSessionLockedBySomebodyElse(t *testing.T) {
 		t.Errorf("when it is free: status %d: %s", status, text)
 	}
 	s.once(t, 100)
+	if theirs, err = client.AcceptSessionForQueue(t.Context(), "orders", "session 3", nil); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := theirs.GetSessionState(t.Context(), nil); err != nil || string(state) != "theirs" {
+		t.Errorf("the session's state is %q: %v", state, err)
+	}
 }
 
 func TestWrongEntityAndKey(t *testing.T) {
