@@ -31,6 +31,7 @@ type gatherer struct {
 	pending []message.Message // received, not yet in a batch
 	quiet   time.Time         // since when no message has come, not counting the time in which none could
 	trouble error             // why none can come, at the moment
+	since   time.Time         // the trouble began
 
 	full chan *batch // to the persister
 	free chan *batch // and back
@@ -134,6 +135,9 @@ func (g *gatherer) receive(ctx context.Context) state {
 	case errors.Is(err, ErrDrained):
 		return g.finish(work.Drained, nil)
 	case errors.Is(err, ErrUnreachable):
+		if g.trouble == nil {
+			g.since = now
+		}
 		g.quiet, g.trouble = time.Now(), err
 		return g.receive
 	case err != nil:
@@ -181,9 +185,9 @@ func (g *gatherer) handOver(context.Context) state {
 	return g.fill
 }
 
-// timeout ends the gathering when the time is over: as failed, when nothing could come.
+// timeout ends the gathering when the time is over: as failed, when nothing could come for long.
 func (g *gatherer) timeout(context.Context) state {
-	if g.trouble != nil {
+	if g.trouble != nil && time.Since(g.since) > min(longestWait, time.Since(g.began)/2) {
 		return g.finish(work.Failed, g.trouble)
 	}
 	return g.finish(work.Deadline, nil)
