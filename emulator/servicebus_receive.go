@@ -128,9 +128,7 @@ func (r *receiver) take() *message {
 	case m == nil && !q.Sessions:
 		r.starve()
 	case m != nil && r.hunger != nil:
-		if r.wants--; r.wants == 0 {
-			r.eat()
-		}
+		r.wants--
 	}
 	if made {
 		q.store.put(m)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"persistor/emulator/internal/wire"
 )
 
@@ -209,7 +211,11 @@ func TestServiceBusWaitingAttach(t *testing.T) {
 	t.Run("granted", func(t *testing.T) {
 		p := authorized(t, e, plainOpen)
 		waits(p, nil)
-		p.credit(0, 0, 10) // sent ahead
+		p.send(&wire.Flow{IncomingWindow: 5000, OutgoingWindow: 5000, Handle: new(uint32(0)), LinkCredit: new(uint32(10)), Drain: true}) // sent ahead
+		p.send(&wire.Flow{IncomingWindow: 5000, Echo: true})
+		if f := expect[*wire.Flow](p); f.Handle != nil {
+			t.Errorf("a drain was answered before the attach: %+v", f)
+		}
 		putBodies(t, e, "s", "a1")
 		if a := expect[*wire.Attach](p); a.Source == nil || a.Properties == nil {
 			t.Fatalf("attach: %+v", a)
@@ -217,6 +223,9 @@ func TestServiceBusWaitingAttach(t *testing.T) {
 		_, message := expectPayload[*wire.Transfer](p)
 		if string(bodyOf(t, message)) != "a1" {
 			t.Errorf("got %s", bodyOf(t, message))
+		}
+		if f := expect[*wire.Flow](p); !f.Drain || *f.DeliveryCount != 10 {
+			t.Errorf("the drain was answered with %+v", f)
 		}
 		p.settle(0, 0, false, &wire.Accepted{})
 		expect[*wire.Disposition](p)
@@ -386,6 +395,31 @@ func TestServiceBusBadProperties(t *testing.T) {
 	}
 }
 
+// TestServiceBusChangedProperties has each property once, with its last value.
+func TestServiceBusChangedProperties(t *testing.T) {
+	e := openQueue(t, Queue{})
+	message := wire.AppendAny(wire.AppendSection(nil, wire.SectionApplicationProperties), wire.Map{{Key: "kept", Value: int64(1)}, {Key: "changed", Value: "before"}})
+	if err := e.PutMessages("q", QueueMessage{Message: append(message, dataMessage("x")...)}); err != nil {
+		t.Fatal(err)
+	}
+	p := authorized(t, e, plainOpen)
+	p.send(locking("r", 0, "q"))
+	expect[*wire.Attach](p)
+	p.credit(0, 0, 2)
+	expect[*wire.Transfer](p)
+	p.settle(0, 0, false, &wire.Modified{Annotations: wire.Map{{Key: wire.Symbol("changed"), Value: true}, {Key: "new", Value: wire.UUID{1}}}})
+	expect[*wire.Disposition](p)
+	_, encoded := expectPayload[*wire.Transfer](p)
+	want := wire.Map{{Key: "kept", Value: int64(1)}, {Key: "changed", Value: true}, {Key: "new", Value: wire.UUID{1}}}
+	for section := range wire.Sections(encoded) {
+		if section.Code == wire.SectionApplicationProperties {
+			if diff := cmp.Diff(want, wire.NewReader(section.Value).Any()); diff != "" {
+				t.Errorf("properties (-want +got):\n%s", diff)
+			}
+		}
+	}
+}
+
 // TestServiceBusDrain gives the credit back that nothing is there for, and delivers nothing after that.
 func TestServiceBusDrain(t *testing.T) {
 	e := openQueue(t, Queue{})
@@ -498,24 +532,49 @@ func TestServiceBusPromises(t *testing.T) {
 		}
 	}
 	putBodies(t, e, "q", "a", "b", "c")
-	if got := fmt.Sprint(get(link(1)), len(first.link.s.c.wakeup), len(second.link.s.c.wakeup)); got != "nothing1 1" {
+	late := link(1)
+	if got := fmt.Sprint(get(late), len(first.link.s.c.wakeup), len(second.link.s.c.wakeup)); got != "nothing1 1" {
 		t.Errorf("a third one gets %s", got)
 	}
+	late.release()
 	if got := get(second) + get(second) + get(first) + get(first) + get(first); got != "anothingbcnothing" {
 		t.Errorf("they get %s", got)
 	}
 	// What is gone before it is taken is promised no more.
-	putBodies(t, e, "q", "d", "e", "f")
+	putBodies(t, e, "q", "d", "e", "f", "f", "f")
 	if _, err := e.Purge("q"); err != nil {
 		t.Fatal(err)
 	}
 	if got := get(second); got != "nothing" {
 		t.Errorf("got %s", got)
 	}
+	woken := func(r *receiver) bool {
+		select {
+		case <-r.link.s.c.wakeup:
+			return true
+		default:
+			return false
+		}
+	}
+	woken(first)
+	woken(second)
 	first.release()
 	putBodies(t, e, "q", "g")
-	if got := get(second); got != "g" {
-		t.Errorf("got %s, want g", got)
+	if got := get(second); got != "g" || !woken(second) {
+		t.Errorf("got %s, want g, and to be told of it", got)
+	}
+	// What was promised to one that goes is the next one's.
+	third := link(1)
+	if got := get(third) + get(second); got != "nothingnothing" {
+		t.Errorf("got %s", got)
+	}
+	putBodies(t, e, "q", "h")
+	if !woken(second) || woken(third) {
+		t.Error("it is not the second one that is told")
+	}
+	second.release()
+	if got := get(third); got != "h" || !woken(third) {
+		t.Errorf("got %s, want h, and to be told of it", got)
 	}
 }
 
