@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -156,6 +157,9 @@ func (l *queueLoop) compete(ctx context.Context) {
 		queue.Quiet = drainedAfter
 	}
 	l.add(queue.Run(ctx))
+	if err := receiver.Unread(); err != nil && l.row.Ended.OK() {
+		l.row.Ended, l.row.Error = work.Failed, err.Error()
+	}
 	l.row.Abandoned += l.givenBack(receiver)
 }
 
@@ -223,7 +227,11 @@ func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 			stumbles++
 		}
 	}
-	l.endAs(work.Drained) // the sessions that are handed out hold nothing, or fail
+	// The sessions that are handed out hold nothing, or fail.
+	if l.row.Error == "" && l.row.Skipped > 0 {
+		l.row.Error = fmt.Sprintf("%d sessions in a row could not be drained, the last because %s", maxStumbles, l.row.SkippedSessions[len(l.row.SkippedSessions)-1].Reason)
+	}
+	l.endAs(work.Drained)
 }
 
 // endAs ends the loop: as failed, when one of its sessions has.
@@ -287,7 +295,7 @@ func (l *queueLoop) drainSession(ctx context.Context, s *servicebus.Session, lef
 	l.add(row)
 	switch row.Ended {
 	case work.Superseded:
-		l.skip(s.ID(), errors.New("its lock was lost"))
+		l.skip(s.ID(), errors.New("its lock was lost, or that its messages are completed was not confirmed"))
 	case work.Failed:
 		l.skip(s.ID(), errors.New(row.Error))
 	}

@@ -110,19 +110,39 @@ func TestBodiesOfEveryKind(t *testing.T) {
 	}
 }
 
-// A message that the client can't take fails its loop with a word on why, and doesn't end the worker.
+// A message that the client can't take fails its loop, or its session, with a word on why. It doesn't end the
+// worker, nor keep others from being stored.
 func TestMessageThatTheClientCantTake(t *testing.T) {
 	t.Parallel()
-	s := newQueueSite(t, emulator.Queue{})
-	s.send(t, "orders", &azservicebus.AMQPAnnotatedMessage{
-		Body: azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("x")}}, Properties: &azservicebus.AMQPAnnotatedMessageProperties{},
-		ApplicationProperties: map[string]any{"DeadLetterReason": int32(1)},
-	})
-	report := drainQueue(t, s.drainer(t), 1, work.Failed)
-	if text := report.Sources[0].Error; !strings.Contains(text, "DeadLetterReason") {
-		t.Error(text)
+	for _, sessions := range []bool{false, true} {
+		s := newQueueSite(t, emulator.Queue{Sessions: sessions, LockDuration: 2 * time.Second})
+		var all []*azservicebus.AMQPAnnotatedMessage
+		for i := range 30 {
+			id := fmt.Sprint("s", i%3)
+			m := &azservicebus.AMQPAnnotatedMessage{
+				Body:       azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{fmt.Appendf(nil, "message %d", i+1)}},
+				Properties: &azservicebus.AMQPAnnotatedMessageProperties{GroupID: &id},
+			}
+			if i == 13 {
+				m.ApplicationProperties = map[string]any{"DeadLetterReason": int32(1)}
+			}
+			all = append(all, m)
+		}
+		s.send(t, "orders", all...)
+		report := s.drainer(t).Drain(t.Context(), work.Unit{Run: "run", Tasks: 1, Sessions: map[bool][]string{true: {"s0", "s1", "s2"}}[sessions]})
+		row := report.Sources[0]
+		if row.Ended != work.Failed || !strings.Contains(row.Error, "DeadLetterReason") {
+			t.Errorf("sessions %t: %+v", sessions, row)
+		}
+		if want := map[bool]int64{false: 10, true: 20}[sessions]; row.Messages < want {
+			t.Errorf("sessions %t: %d messages were stored", sessions, row.Messages)
+		}
+		t.Log(row.Error)
+		drainQueue(t, s.drainer(t), 1, work.Failed)
+		if _, messages := s.blobs(t); !sessions && len(messages) != 29 {
+			t.Errorf("%d messages are stored", len(messages))
+		}
 	}
-	t.Log(report.Sources[0].Error)
 }
 
 func TestSubscriptionsAreDrained(t *testing.T) {

@@ -178,7 +178,7 @@ func (x *exact) end(n int64) string {
 		return wrong
 	}
 	// The digest in the name of competing receivers' blobs is of all records, and known if all tell.
-	if x.holding.Session == nil && int64(len(x.keys)) == n && record.QueueName(x.audit.folder, x.keys) != x.name {
+	if x.holding.Session == nil && int64(len(x.keys)) == n && record.QueueName(x.audit.folder, x.holding.Entity, x.keys) != x.name {
 		return "its name is not that of the messages in it"
 	}
 	return ""

@@ -83,7 +83,7 @@ func (s memory) putQueue(messages ...*message.Message) string {
 	for _, m := range messages {
 		keys = append(keys, record.Key{SequenceNumber: m.SequenceNumber, Enqueued: m.EnqueuedTime})
 	}
-	name := record.QueueName(queueFolder, keys)
+	name := record.QueueName(queueFolder, "orders", keys)
 	s[name] = memoryBlob{content, holding("orders", content, messages).Metadata()}
 	return name
 }
@@ -262,7 +262,7 @@ func TestQueueDamage(t *testing.T) {
 			h, _ := record.ParseHolding(s[names[0]].metadata)
 			h.Held, h.Bytes = record.SequenceRange(1, 1<<60), 1<<61
 			delete(s, names[0])
-			name := record.QueueName(queueFolder, []record.Key{{SequenceNumber: 1, Enqueued: day}, {SequenceNumber: 1 << 60, Enqueued: day}})
+			name := record.QueueName(queueFolder, "orders", []record.Key{{SequenceNumber: 1, Enqueued: day}, {SequenceNumber: 1 << 60, Enqueued: day}})
 			s[name] = memoryBlob{[]byte("{}\n\n"), h.Metadata()}
 		}, audit.Report{Messages: 16, Gaps: 2, Missing: 4}, "it has 4 bytes, its metadata say 2305843009213693952"},
 		{"a blob stands under another's name", func(s memory, _ *audit.Expectation, names []string) {

@@ -214,7 +214,8 @@ func remainingInPartitions(plan Plan, rows []UnitRow) (remaining int64) {
 // remainingInQueue is what is left of a queue or subscription; -1 when that isn't known.
 func (r *Report) remainingInQueue(plan Plan) int64 {
 	switch {
-	case r.Skipped == 0 && !slices.ContainsFunc(r.Units, func(row UnitRow) bool { return !row.drained() }):
+	case r.Skipped == 0 && r.RedeliveryExpected == 0 && r.Abandoned == 0 &&
+		!slices.ContainsFunc(r.Units, func(row UnitRow) bool { return !row.drained() }):
 		return 0
 	case plan.Waiting >= 0:
 		return max(0, plan.Waiting-r.Messages-r.AlreadyStored)

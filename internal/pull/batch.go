@@ -66,10 +66,13 @@ func (b *batch) drop(through int64) int64 {
 func (b *batch) remove(match func(entry) bool) (removed []int64) {
 	begin, size := 0, 0
 	kept := b.entries[:0]
-	for _, e := range b.entries {
+	for i, e := range b.entries {
 		record := b.buf[begin:e.end]
 		begin = e.end
-		if match(e) {
+		switch {
+		case i < b.dropped:
+			continue
+		case match(e):
 			removed = append(removed, e.number)
 			continue
 		}
@@ -77,8 +80,26 @@ func (b *batch) remove(match func(entry) bool) (removed []int64) {
 		e.end = size
 		kept = append(kept, e)
 	}
-	b.buf, b.entries = b.buf[:size], kept
+	b.buf, b.entries, b.dropped = b.buf[:size], kept, 0
 	return removed
+}
+
+// prefix is as much of the batch, from its front, as one blob can say that it holds (record.MaxHeld). It
+// shares the batch's buffers.
+func (b *batch) prefix() *batch {
+	held, n := record.Sequences{}, 0
+	for _, e := range b.left() {
+		if n > 0 && held.EncodedLenWith(e.number) > record.MaxHeld {
+			break
+		}
+		held.Add(e.number)
+		n++
+	}
+	part := *b
+	part.entries = b.entries[:b.dropped+n]
+	part.buf = b.buf[:part.entries[len(part.entries)-1].end]
+	part.held = held
+	return &part
 }
 
 // numbers are the sequence numbers of the records still to be stored.

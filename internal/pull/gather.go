@@ -32,6 +32,7 @@ type gatherer struct {
 	quiet   time.Time         // since when no message has come, not counting the time in which none could
 	trouble error             // why none can come, at the moment
 	since   time.Time         // the trouble began
+	heard   bool              // there was a connection once
 
 	full chan *batch // to the persister
 	free chan *batch // and back
@@ -136,14 +137,14 @@ func (g *gatherer) receive(ctx context.Context) state {
 		return g.finish(work.Drained, nil)
 	case errors.Is(err, ErrUnreachable):
 		if g.trouble == nil {
-			g.since = now
+			g.since = time.Now()
 		}
 		g.quiet, g.trouble = time.Now(), err
 		return g.receive
 	case err != nil:
 		return g.finish(work.Failed, err)
 	}
-	g.trouble = nil
+	g.trouble, g.heard = nil, true
 	if len(g.pending) > 0 {
 		g.quiet = time.Now()
 		g.reader.came(g.pending)
@@ -185,9 +186,9 @@ func (g *gatherer) handOver(context.Context) state {
 	return g.fill
 }
 
-// timeout ends the gathering when the time is over: as failed, when nothing could come for long.
+// timeout ends the gathering when the time is over: as failed, when nothing could come, ever or for long.
 func (g *gatherer) timeout(context.Context) state {
-	if g.trouble != nil && time.Since(g.since) > min(longestWait, time.Since(g.began)/2) {
+	if g.trouble != nil && (!g.heard || time.Since(g.since) > longestWait) {
 		return g.finish(work.Failed, g.trouble)
 	}
 	return g.finish(work.Deadline, nil)

@@ -15,9 +15,10 @@ import (
 // methods may be called while Receive waits.
 type Locks interface {
 	Source
-	// Lost forgets those of the messages whose locks have been lost, and returns their numbers: the
-	// service delivers them again.
-	Lost(numbers []int64) []int64
+	// Check tells what has become of messages while they waited. Those whose locks have been lost it forgets:
+	// the service delivers them again. Others were delivered again already, which took their locks over from
+	// another receiver that had them in between.
+	Check(numbers []int64) (lost, again []int64)
 	// Complete removes messages from the service, many at a time, for as long as ctx allows. It returns
 	// the numbers of those whose removal the service has not confirmed; it may deliver them again.
 	Complete(ctx context.Context, numbers []int64) (unconfirmed []int64)

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -53,41 +54,51 @@ type shelf struct {
 
 // keep implements [keeper].
 func (k *shelf) keep(ctx context.Context, b *batch) error {
-	k.leaveLost(b)
-	stored, err := k.leaveStored(ctx, b)
+	k.check(b)
+	blobs, err := k.leaveStored(ctx, b)
 	if err != nil {
 		return err
 	}
-	numbers := b.numbers()
-	var blob heldBlob
-	if b.len() > 0 {
-		if blob, err = k.create(ctx, b); err != nil {
+	for b.len() > 0 {
+		// What was taken out may have left so many holes that it takes several blobs.
+		part := b.prefix()
+		blob, err := k.create(ctx, part)
+		if err != nil {
 			return err
 		}
+		blobs = append(blobs, blob)
+		b.dropped = len(part.entries)
 	}
-	for _, s := range stored {
-		numbers = append(numbers, s.numbers...)
+	var numbers []int64
+	for _, blob := range blobs {
+		numbers = append(numbers, blob.numbers...)
 	}
 	unconfirmed := k.queue.Source.Complete(ctx, numbers)
 	k.unconfirmed += int64(len(unconfirmed))
 	slices.Sort(unconfirmed)
-	for _, s := range append(stored, blob) {
-		k.unmark(ctx, s, unconfirmed)
+	for _, blob := range blobs {
+		k.unmark(ctx, blob, unconfirmed)
 	}
 	return nil
 }
 
 func (k *shelf) finish(context.Context) error { return nil }
 
-// leaveLost leaves out of b what is locked for somebody else by now, and isn't stored yet.
-func (k *shelf) leaveLost(b *batch) {
-	lost := k.queue.Source.Lost(b.numbers())
-	if len(lost) == 0 {
-		return
+// check leaves out of b what is locked for somebody else by now, and isn't stored yet, and takes note of what
+// was in between.
+func (k *shelf) check(b *batch) {
+	lost, again := k.queue.Source.Check(b.numbers())
+	if len(again) > 0 {
+		slices.Sort(again)
+		for i, e := range b.entries {
+			b.entries[i].again = e.again || in(again, e.number)
+		}
 	}
-	slices.Sort(lost)
-	b.remove(func(e entry) bool { return in(lost, e.number) })
-	k.unconfirmed += int64(len(lost))
+	if len(lost) > 0 {
+		slices.Sort(lost)
+		b.remove(func(e entry) bool { return in(lost, e.number) })
+		k.unconfirmed += int64(len(lost))
+	}
 }
 
 // heldBlob is a blob whose messages are to be completed.
@@ -112,7 +123,8 @@ func (k *shelf) leaveStored(ctx context.Context, b *batch) ([]heldBlob, error) {
 			if err != nil {
 				return nil, fmt.Errorf("look for messages that were delivered before: %w", err)
 			}
-			if _, err := record.ParseQueueName(blob.Name); err != nil {
+			name, err := record.ParseQueueName(blob.Name)
+			if err != nil || !slices.ContainsFunc(b.left(), func(e entry) bool { return name.First <= e.number && e.number <= name.Last }) {
 				continue
 			}
 			h, err := record.ParseHolding(blob.Metadata)
@@ -136,10 +148,10 @@ func (k *shelf) leaveStored(ctx context.Context, b *batch) ([]heldBlob, error) {
 // create makes the blob of b, or finds that it is there: the name tells exactly these messages.
 func (k *shelf) create(ctx context.Context, b *batch) (heldBlob, error) {
 	h := record.Holding{
-		Entity: k.queue.Entity, Held: record.NewSequences(b.numbers()...), After: -1, Bytes: int64(len(b.live())),
+		Entity: k.queue.Entity, Held: b.held, After: -1, Bytes: int64(len(b.live())),
 		Earliest: b.earliest(), Latest: b.latest(), Run: k.queue.RunID, Unsettled: true,
 	}
-	name := record.QueueName(k.queue.Folder, keys(b))
+	name := record.QueueName(k.queue.Folder, k.queue.Entity, keys(b))
 	blob := heldBlob{name: name, holding: h, numbers: b.numbers()}
 	metadata, err := k.queue.Sink.Create(ctx, name, b.live(), h.Metadata())
 	if err != nil {
@@ -153,8 +165,12 @@ func (k *shelf) create(ctx context.Context, b *batch) (heldBlob, error) {
 		return blob, nil
 	}
 	blob.holding, err = record.ParseHolding(metadata)
-	if err == nil && !blob.holding.Of(k.queue.Entity, nil) {
+	switch {
+	case err != nil:
+	case !blob.holding.Of(k.queue.Entity, nil):
 		err = fmt.Errorf("it holds messages of %s", blob.holding.Entity)
+	case slices.ContainsFunc(b.left(), func(e entry) bool { return !blob.holding.Holds(e.number, e.enqueued) }):
+		err = errors.New("its messages are not these")
 	}
 	if err != nil {
 		return heldBlob{}, fmt.Errorf("store %d messages, %d to %d: %w", b.len(), h.Held.First(), h.Held.Last(), foreign(name, err))

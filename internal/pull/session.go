@@ -82,11 +82,12 @@ type thread struct {
 // keep implements [keeper].
 func (k *thread) keep(ctx context.Context, b *batch) error {
 	numbers := b.numbers()
-	if len(k.session.Source.Lost(numbers)) > 0 {
+	if lost, _ := k.session.Source.Check(numbers); len(lost) > 0 {
 		k.unconfirmed += int64(b.len())
 		return ErrSuperseded // the whole session was lost with its lock
 	}
-	if on := day(b.enqueued); on != k.looked {
+	// A message that comes out of its turn may be in a blob that was left behind.
+	if on := day(b.enqueued); on != k.looked || b.firstLive() <= k.after {
 		k.looked = on
 		if err := k.look(ctx, b); err != nil {
 			return err
@@ -98,7 +99,10 @@ func (k *thread) keep(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	k.unconfirmed += int64(len(k.session.Source.Complete(ctx, numbers)))
+	if n := len(k.session.Source.Complete(ctx, numbers)); n > 0 {
+		k.unconfirmed += int64(n)
+		return ErrSuperseded // with its link, most likely
+	}
 	return nil
 }
 
@@ -106,6 +110,7 @@ func (k *thread) finish(context.Context) error { return nil }
 
 // look reads which blobs of the session there are of one day, before the first of its messages are stored.
 func (k *thread) look(ctx context.Context, b *batch) error {
+	k.known = k.known[:0]
 	first := b.firstLive()
 	for blob, err := range k.session.Sink.List(ctx, record.SessionDay(k.session.Folder, k.session.ID, b.enqueued)) {
 		if err != nil {
@@ -146,14 +151,15 @@ func (k *thread) skip(b *batch) {
 }
 
 // create makes one blob of b, or finds that another receiver has, and leaves out of b what is stored now.
-func (k *thread) create(ctx context.Context, b *batch) error {
+func (k *thread) create(ctx context.Context, all *batch) error {
+	b := all.prefix()
 	first, last := b.firstLive(), b.last()
 	after := k.after
 	if after >= first {
 		after = -1 // a message came out of its turn
 	}
 	h := record.Holding{
-		Entity: k.session.Entity, Session: &k.session.ID, Held: record.NewSequences(b.numbers()...), After: after,
+		Entity: k.session.Entity, Session: &k.session.ID, Held: b.held, After: after,
 		Bytes: int64(len(b.live())), Earliest: b.earliest(), Latest: b.latest(), Run: k.session.RunID,
 	}
 	name := record.SessionName(k.session.Folder, k.session.ID, b.enqueued, first)
@@ -169,7 +175,7 @@ func (k *thread) create(ctx context.Context, b *batch) error {
 		k.blobs++
 		k.session.Progress.stored(n, h.Bytes)
 		k.after = max(k.after, last)
-		b.remove(func(entry) bool { return true })
+		all.dropped = len(b.entries)
 		return nil
 	}
 	held, err := record.ParseHolding(metadata)
@@ -177,14 +183,14 @@ func (k *thread) create(ctx context.Context, b *batch) error {
 	case err != nil:
 	case !held.Of(k.session.Entity, &k.session.ID):
 		err = fmt.Errorf("it holds messages of %s", held.Entity)
-	case !held.Holds(first, b.entries[0].enqueued):
+	case !held.Holds(first, b.left()[0].enqueued):
 		err = errors.New("its messages are not these, as if the entity had been made anew under its old name")
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, foreign(name, err))
 	}
 	k.known = append(k.known, held)
-	k.skip(b)
+	k.skip(all)
 	return nil
 }
 

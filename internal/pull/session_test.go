@@ -41,14 +41,14 @@ func (t *tenant) Receive(context.Context, int) ([]message.Message, error) { pani
 
 func (t *tenant) Window() time.Duration { return time.Hour }
 
-// Lost tells of a lost lock, sometimes: a receiver may not know of it yet.
-func (t *tenant) Lost(numbers []int64) []int64 {
+// Check tells of a lost lock, sometimes: a receiver may not know of it yet.
+func (t *tenant) Check(numbers []int64) (lost, again []int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.failed || t.tenancy != t.mine && t.random.IntN(3) == 0 {
-		return numbers
+		return numbers, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // Complete removes the messages, or some of them, as long as the session is still this receiver's. Where one

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -47,9 +48,10 @@ func (h Holding) Holds(sequenceNumber int64, enqueued time.Time) bool {
 }
 
 // Of reports whether the messages come from the entity with this path and, unless session is nil, belong to
-// the session with this id. It knows names that were cut by their hash.
+// the session with this id. It knows names that were cut by their hash. The case of a path means nothing to
+// the service.
 func (h Holding) Of(entity string, session *string) bool {
-	if h.Entity != entity && h.Entity != entityText(entity) {
+	if !strings.EqualFold(h.Entity, entity) && h.Entity != entityText(entity) {
 		return false
 	}
 	if h.Session == nil || session == nil {

@@ -194,7 +194,7 @@ func TestHoldingTellsWhoseItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !parsed.Of("topic/Subscriptions/sub", session) || parsed.Of("topic/Subscriptions/Sub", session) || parsed.Of("", session) {
+		if !parsed.Of("topic/Subscriptions/sub", session) || !parsed.Of("Topic/subscriptions/Sub", session) || parsed.Of("topic/Subscriptions/sub2", session) || parsed.Of("", session) {
 			t.Errorf("entity of %+v is mistaken", parsed)
 		}
 		for _, another := range []*string{nil, &empty, &long, &other} {

@@ -42,16 +42,16 @@ type SessionBlob struct {
 //	{folder}/{yyyy}/{mm}/{dd}/{first}-{last}-{digest}.txt
 //
 // with the lowest and the highest sequence number in 20 digits. Which other numbers lie between is up to
-// who was faster, so a digest of all of them, and of the times, makes the name that of this very set of
-// messages, in whatever order. Folders are those of EventHubName.
-func QueueName(folder string, messages []Key) string {
+// who was faster, so a digest of all of them, of the times, and of the entity's path makes the name that of
+// this very set of messages, in whatever order. Folders are those of EventHubName.
+func QueueName(folder, entity string, messages []Key) string {
 	if !slices.IsSortedFunc(messages, Key.compare) {
 		messages = slices.Clone(messages)
 		slices.SortFunc(messages, Key.compare)
 	}
 	first, last := messages[0], messages[len(messages)-1]
 	return QueueDay(folder, first.Enqueued) +
-		fmt.Sprintf("%020d-%020d-%s.txt", first.SequenceNumber, last.SequenceNumber, digest(messages))
+		fmt.Sprintf("%020d-%020d-%s.txt", first.SequenceNumber, last.SequenceNumber, digest(entity, messages))
 }
 
 // QueueDay is what the names of the blobs of one UTC day begin with: those of competing receivers, and
@@ -134,9 +134,10 @@ func ParseSessionName(name string) (SessionBlob, error) {
 	return b, nil
 }
 
-// digest tells sets of messages apart, sorted as they are.
-func digest(messages []Key) string {
+// digest tells sets of messages apart, sorted as they are. The case of an entity's path means nothing.
+func digest(entity string, messages []Key) string {
 	hash := sha256.New()
+	hash.Write([]byte(strings.ToLower(entity) + "\x00"))
 	var room [4 << 10]byte
 	b := room[:0]
 	for _, m := range messages {

@@ -17,21 +17,21 @@ var nextDay = time.Date(2026, 3, 10, 0, 0, 0, 0, time.UTC)
 
 func TestQueueName(t *testing.T) {
 	messages := []Key{{7, late}, {9, late.Add(time.Millisecond)}, {10, late}}
-	const want = "orders/2026/03/10/00000000000000000007-00000000000000000010-04fe30d9910f56cf.txt"
-	if got := QueueName("orders", messages); got != want {
+	const want = "orders/2026/03/10/00000000000000000007-00000000000000000010-fd73cbf655563e35.txt"
+	if got := QueueName("orders", "orders", messages); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if err := store.CheckName(want); err != nil || !strings.HasPrefix(want, QueueDay("orders", late)) {
 		t.Errorf("%v; day %s", err, QueueDay("orders", late))
 	}
-	if got, err := ParseQueueName(want); err != nil || got != (QueueBlob{"orders", nextDay, 7, 10, "04fe30d9910f56cf"}) {
+	if got, err := ParseQueueName(want); err != nil || got != (QueueBlob{"orders", nextDay, 7, 10, "fd73cbf655563e35"}) {
 		t.Errorf("parsed %+v, %v", got, err)
 	}
 
 	// One set of messages, one name, whatever the order and whatever is finer than a millisecond.
 	other := []Key{{10, late.Add(999 * time.Microsecond)}, messages[0], {9, messages[1].Enqueued.UTC()}}
 	before := slices.Clone(other)
-	if got := QueueName("orders", other); got != want || !slices.Equal(other, before) {
+	if got := QueueName("orders", "orders", other); got != want || !slices.Equal(other, before) {
 		t.Errorf("another order: got %s, left %v", got, other)
 	}
 	// Other messages between the same ends, and the same numbers in a queue created anew, have other names.
@@ -42,7 +42,7 @@ func TestQueueName(t *testing.T) {
 		{{7, late}, {9, late.Add(2 * time.Millisecond)}, {10, late}},
 		{{7, late}, {9, late.Add(time.Millisecond)}, {10, late.Add(time.Millisecond)}},
 	} {
-		name := QueueName("orders", messages)
+		name := QueueName("orders", "orders", messages)
 		if names[name] || !strings.HasPrefix(name, want[:59]) {
 			t.Errorf("%d: %s", i, name)
 		}
@@ -53,10 +53,10 @@ func TestQueueName(t *testing.T) {
 	for i := range many {
 		many[i] = Key{int64(i), late}
 	}
-	name := QueueName("orders", many)
+	name := QueueName("orders", "orders", many)
 	for i := 1; i < len(many)-1; i++ {
 		many[i].Enqueued = many[i].Enqueued.Add(time.Second)
-		if next := QueueName("orders", many); next == name {
+		if next := QueueName("orders", "orders", many); next == name {
 			t.Fatalf("message %d does not count", i)
 		} else {
 			name = next
@@ -167,7 +167,7 @@ func FuzzNames(f *testing.F) {
 		if again := SessionName("", session, at, first); !strings.HasSuffix(name, again) {
 			t.Fatalf("%q does not end as %q", name, again)
 		}
-		queue := QueueName(folder, []Key{{first, at}})
+		queue := QueueName(folder, "orders", []Key{{first, at}})
 		parsed, err := ParseQueueName(queue)
 		if err != nil || store.CheckName(queue) != nil || parsed.First != first || parsed.Last != first || parsed.Folder != blob.Folder {
 			t.Fatalf("%q became %+v, %v", queue, parsed, err)

@@ -106,12 +106,12 @@ type Source struct {
 	Backlog int64 `json:"backlog"`
 	// LostToRetention are sequence numbers that the source no longer had when their turn came.
 	LostToRetention []Range `json:"lost_to_retention,omitempty"`
-	// RedeliveryExpected counts messages that are stored, but whose lock was lost before they could be
-	// completed: the service will deliver them once more.
+	// RedeliveryExpected counts messages whose lock was lost, or whose completion was not confirmed, before or
+	// after they were stored: the service may deliver them once more.
 	RedeliveryExpected int64 `json:"redelivery_expected,omitempty"`
 	// Abandoned counts messages that were received and given back without being stored.
 	Abandoned int64 `json:"abandoned,omitempty"`
-	// Sessions counts the sessions that this loop drained.
+	// Sessions counts the sessions that this loop drained; one that two loops drained a part of counts for both.
 	Sessions int64 `json:"sessions,omitempty"`
 	// Skipped counts the sessions that this loop should have drained, and could not; SkippedSessions
 	// names the first of them, at most [MaxSkipped] in a whole report.

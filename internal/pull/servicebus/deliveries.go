@@ -2,6 +2,8 @@ package servicebus
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,21 +33,23 @@ type deliveries struct {
 // delivery is one message on its way.
 type delivery struct {
 	received *azservicebus.ReceivedMessage
+	enqueued time.Time
 	until    time.Time // when its lock expires, by this process's monotonic clock
 	lasts    time.Duration
 	lost     bool // its lock is gone
+	again    bool // it is in a batch by an earlier delivery
 	stored   bool // completing it was tried, and not confirmed
 }
 
-// What a lock may last (Service Bus: 5 s to 5 minutes).
+// What a lock is believed to last. The service's last 5 s to 5 minutes; but its clock and this one's may
+// differ, and a lock that is renewed too early costs nothing.
 const (
 	shortestLock = 5 * time.Second
-	longestLock  = 5 * time.Minute
+	longestLock  = 30 * time.Second
 )
 
-// lockLasts is how long a lock lasts that the service says expires at until. Its clock and this one's may
-// differ, so what no lock can last is not believed; locks that are shorter than the service's shortest are
-// an emulator's.
+// lockLasts is how long a lock lasts that the service says expires at until. Locks that are shorter than the
+// service's shortest are an emulator's.
 func lockLasts(until, now time.Time) time.Duration {
 	lasts := until.Sub(now)
 	if lasts <= 0 {
@@ -57,7 +61,7 @@ func lockLasts(until, now time.Time) time.Duration {
 // take makes messages of what was received and holds on to it. A message that is given out already is not
 // given out again: it is in a batch, which will settle it by its newest delivery. The messages are valid
 // until the next call.
-func (d *deliveries) take(received []*azservicebus.ReceivedMessage) []message.Message {
+func (d *deliveries) take(received []*azservicebus.ReceivedMessage) ([]message.Message, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.held == nil {
@@ -71,18 +75,25 @@ func (d *deliveries) take(received []*azservicebus.ReceivedMessage) []message.Me
 			lasts = lockLasts(*r.LockedUntil, now)
 			d.window = lasts / 2
 		}
-		made := &delivery{received: r, until: now.Add(lasts), lasts: lasts}
+		if number(r) < 0 || r.EnqueuedTime == nil {
+			return nil, unreadable{errors.New("a message came without a sequence number or an enqueued time")}
+		}
+		made := &delivery{received: r, enqueued: *r.EnqueuedTime, until: now.Add(lasts), lasts: lasts}
 		before := d.held[number(r)]
+		if before != nil && !before.enqueued.Equal(made.enqueued) {
+			return nil, unreadable{fmt.Errorf("message %d is another than before, as if the entity had been made anew meanwhile; run again", number(r))}
+		}
 		d.held[number(r)] = made
 		if before == nil || before.stored {
 			d.out = append(d.out, message.Message{})
 			fromReceived(&d.out[len(d.out)-1], r)
 			d.fresh = append(d.fresh, made)
 		} else {
+			made.again = true
 			made.strip()
 		}
 	}
-	return d.out
+	return d.out, nil
 }
 
 // strip lets go of what the messages held that were given out last: they are in a batch by now.
@@ -97,25 +108,34 @@ func (d *deliveries) strip() {
 	clear(d.out[:cap(d.out)])
 }
 
-// strip keeps what it takes to settle the message.
+// strip keeps what it takes to settle the message. The client holds on to the message in a form of its own,
+// which shares its sections with this one; a body of values it keeps.
 func (d *delivery) strip() {
 	raw := d.received.RawAMQPMessage
+	clear(raw.Body.Data)
+	clear(raw.ApplicationProperties)
+	clear(raw.MessageAnnotations)
 	raw.Body, raw.ApplicationProperties, raw.MessageAnnotations, raw.Properties = azservicebus.AMQPAnnotatedMessageBody{}, nil, nil, nil
 	d.received.Body, d.received.ApplicationProperties = nil, nil
 }
 
-// lostOf forgets and returns those of the messages whose locks are gone.
-func (d *deliveries) lostOf(numbers []int64) (lost []int64) {
+// check forgets and returns those of the messages whose locks are gone, and returns those that were delivered
+// once more meanwhile.
+func (d *deliveries) check(numbers []int64) (lost, again []int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	for _, n := range numbers {
-		if held := d.held[n]; held == nil || held.lost || held.lasts > 0 && now.After(held.until) {
+		held := d.held[n]
+		switch {
+		case held == nil || held.lost || held.lasts > 0 && now.After(held.until):
 			lost = append(lost, n)
 			delete(d.held, n)
+		case held.again:
+			again = append(again, n)
 		}
 	}
-	return lost
+	return lost, again
 }
 
 // settling is how many messages are completed, abandoned or renewed at once: enough to make up for the
@@ -138,10 +158,13 @@ func (d *deliveries) complete(ctx context.Context, l link, numbers []int64) (unc
 	if len(unconfirmed) == 0 {
 		return nil
 	}
-	lost := d.forgotten(unconfirmed)
-	return append(lost, d.settle(ctx, managementPatience, unconfirmed, func(ctx context.Context, r *azservicebus.ReceivedMessage) error {
+	return d.completeByToken(ctx, l, unconfirmed)
+}
+
+func (d *deliveries) completeByToken(ctx context.Context, l link, numbers []int64) (unconfirmed []int64) {
+	return d.settle(ctx, managementPatience, numbers, func(ctx context.Context, r *azservicebus.ReceivedMessage) error {
 		return l.CompleteMessage(ctx, &azservicebus.ReceivedMessage{LockToken: r.LockToken}, nil)
-	})...)
+	})
 }
 
 func (d *deliveries) completeOnLink(ctx context.Context, l link, numbers []int64) (unconfirmed []int64) {
@@ -155,26 +178,41 @@ func (d *deliveries) completeOnLink(ctx context.Context, l link, numbers []int64
 func (d *deliveries) settle(ctx context.Context, patience time.Duration, numbers []int64, how func(context.Context, *azservicebus.ReceivedMessage) error) (failed []int64) {
 	ctx, answered, stop := withPatience(ctx, patience)
 	defer stop()
-	var mu sync.Mutex
-	d.each(numbers, func(n int64, held *delivery) {
-		err := ctx.Err() // which the client looks at only after it has sent something
-		if err == nil {
-			err = how(ctx, held.received)
+	settled := make([]atomic.Bool, len(numbers))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.each(numbers, func(i int, held *delivery) {
+			err := ctx.Err() // which the client looks at only after it has sent something
+			if err == nil {
+				err = how(ctx, held.received)
+			}
+			if err == nil || lockLost(err) {
+				answered()
+				d.forget(numbers[i], held)
+			}
+			settled[i].Store(err == nil)
+		})
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		// The client may wait for a peer that has gone silent whatever its context says.
+		select {
+		case <-done:
+		case <-time.After(grace):
 		}
-		if err == nil || lockLost(err) {
-			answered()
-			d.forget(n, held)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, n := range numbers {
+		if !settled[i].Load() {
+			failed = append(failed, n)
+			if held := d.held[n]; held != nil {
+				held.stored = true
+			}
 		}
-		if err == nil {
-			return
-		}
-		d.mu.Lock()
-		held.stored = true
-		d.mu.Unlock()
-		mu.Lock()
-		defer mu.Unlock()
-		failed = append(failed, n)
-	})
+	}
 	return failed
 }
 
@@ -195,38 +233,30 @@ func withPatience(ctx context.Context, patience time.Duration) (_ context.Contex
 	return ctx, func() { last.Store(int64(time.Since(began))) }, func() { cancel(); watching.Wait() }
 }
 
-// forgotten are those of the messages that are not held any more.
-func (d *deliveries) forgotten(numbers []int64) (gone []int64) {
+// giveBack ends what is still held, by lock tokens, so that any link can do it. What is stored is completed,
+// the rest is abandoned; it says how many messages that were.
+func (d *deliveries) giveBack(ctx context.Context, l link) (abandoned int64) {
+	var stored, others []int64
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, n := range numbers {
-		if d.held[n] == nil {
-			gone = append(gone, n)
-		}
-	}
-	return gone
-}
-
-// abandon gives back what is still held, by its lock tokens, so that any link can do it; and says how many
-// messages that were.
-func (d *deliveries) abandon(ctx context.Context, l link) int64 {
-	d.mu.Lock()
-	numbers := make([]int64, 0, len(d.held))
 	for n, held := range d.held {
-		if !held.lost {
-			numbers = append(numbers, n)
+		switch {
+		case held.stored:
+			stored = append(stored, n)
+		case !held.lost:
+			others = append(others, n)
 		}
 	}
 	d.mu.Unlock()
-	slices.Sort(numbers)
-	kept := d.settle(ctx, managementPatience, numbers, func(ctx context.Context, r *azservicebus.ReceivedMessage) error {
+	slices.Sort(others)
+	kept := d.settle(ctx, managementPatience, others, func(ctx context.Context, r *azservicebus.ReceivedMessage) error {
 		return l.AbandonMessage(ctx, &azservicebus.ReceivedMessage{LockToken: r.LockToken}, nil)
 	})
-	return int64(len(numbers) - len(kept))
+	d.completeByToken(ctx, l, stored)
+	return int64(len(others) - len(kept))
 }
 
 // each does something with every one of the messages that is held, many at a time.
-func (d *deliveries) each(numbers []int64, do func(n int64, held *delivery)) {
+func (d *deliveries) each(numbers []int64, do func(i int, held *delivery)) {
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range min(settling, len(numbers)) {
@@ -240,7 +270,7 @@ func (d *deliveries) each(numbers []int64, do func(n int64, held *delivery)) {
 				held := d.held[numbers[i]]
 				d.mu.Unlock()
 				if held != nil {
-					do(numbers[i], held)
+					do(int(i), held)
 				}
 			}
 		})
@@ -292,4 +322,16 @@ func (d *deliveries) len() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.held)
+}
+
+// unstored is how many messages are held that were not stored.
+func (d *deliveries) unstored() (n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, held := range d.held {
+		if !held.stored {
+			n++
+		}
+	}
+	return n
 }

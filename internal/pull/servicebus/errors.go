@@ -104,7 +104,7 @@ func fatal(err error) bool {
 		string(amqp.ErrCondNotImplemented), conditionDisabled, conditionSessionLocked:
 		return true
 	}
-	return errors.As(err, new(unreadable)) || amqpclient.Hopeless(err)
+	return errors.As(err, new(unreadable)) || errors.Is(err, errStuck) || errors.Is(err, errWithheld) || amqpclient.Hopeless(err)
 }
 
 // unreadable is a message that the client can't take.

@@ -32,13 +32,23 @@ type flow struct {
 	slow bool  // it took longer than linger to get what there was
 	most int   // to ask for; 0 when that isn't known to matter
 	err  error // that came behind messages
+	// single is how many calls to come ask for one message alone, since one among them can't be taken.
+	single int
+	owed   int // messages that were asked for and are still to come, if there are so many
 }
 
+// oneByOne is for how many calls a message is kept from taking others with it that can't be taken.
+const oneByOne = 200
+
 // receive waits for messages, for as long as ctx allows: for count of them, or for fewer if that takes long.
-func (f *flow) receive(ctx context.Context, r receiving, count int) ([]*azservicebus.ReceivedMessage, error) {
+func (f *flow) receive(ctx context.Context, r receiving, count int) (received []*azservicebus.ReceivedMessage, err error) {
 	if err := f.err; err != nil {
 		f.err = nil
 		return nil, err
+	}
+	if f.single > 0 {
+		f.single--
+		count = 1
 	}
 	if f.most > 0 {
 		count = min(count, f.most)
@@ -47,7 +57,11 @@ func (f *flow) receive(ctx context.Context, r receiving, count int) ([]*azservic
 	if f.slow {
 		wait = longestCall
 	}
-	received, err := receive(ctx, r, count, wait)
+	defer func() { f.owed = max(f.owed, count) - len(received) }()
+	received, err = receive(ctx, r, count, wait)
+	if errors.As(err, new(unreadable)) {
+		f.single = oneByOne
+	}
 	for 0 < len(received) && len(received) < count {
 		more := f.further(ctx, r, count-len(received), linger)
 		received = append(received, more...)
@@ -81,14 +95,53 @@ func (f *flow) further(ctx context.Context, r receiving, count int, wait time.Du
 	return received
 }
 
-// receive calls the client, which panics at a message with a property DeadLetterReason or
-// DeadLetterErrorDescription that isn't text (azservicebus 1.11.0, message.go). It waits for the first
-// message for as long as ctx allows, and for others for so long after it.
-func receive(ctx context.Context, r receiving, count int, others time.Duration) (received []*azservicebus.ReceivedMessage, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			received, err = nil, unreadable{fmt.Errorf("a message can't be taken by the client: %v: its property DeadLetterReason or DeadLetterErrorDescription is no text", p)}
-		}
+// receive calls the client. It waits for the first message for as long as ctx allows, and for others for so
+// long after it. The client may first finish what it began after the call before, which can take it a minute
+// when its peer is silent: it isn't waited for much longer than ctx allows.
+func receive(ctx context.Context, r receiving, count int, others time.Duration) ([]*azservicebus.ReceivedMessage, error) {
+	type answer struct {
+		received []*azservicebus.ReceivedMessage
+		err      error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() { answered <- a }()
+		defer catch(&a.err)
+		a.received, a.err = r.ReceiveMessages(ctx, count, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: others})
 	}()
-	return r.ReceiveMessages(ctx, count, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: others})
+	select {
+	case a := <-answered:
+		return a.received, a.err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	select {
+	case a := <-answered:
+		return a.received, a.err
+	case <-late.C:
+		return nil, errStuck
+	}
+}
+
+// grace is how long the client may take to end a call whose time is over.
+const grace = 5 * time.Second
+
+var errStuck = errors.New("the client does not return, as it does when its peer has gone silent")
+
+// peek looks at messages from a sequence number on.
+func peek(ctx context.Context, r interface {
+	PeekMessages(ctx context.Context, n int, o *azservicebus.PeekMessagesOptions) ([]*azservicebus.ReceivedMessage, error)
+}, count int, from int64) (seen []*azservicebus.ReceivedMessage, err error) {
+	defer catch(&err)
+	return r.PeekMessages(ctx, count, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+}
+
+// catch makes an error of the client's panic at a message with a property DeadLetterReason or
+// DeadLetterErrorDescription that isn't text (azservicebus 1.11.0, message.go).
+func catch(err *error) {
+	if p := recover(); p != nil {
+		*err = unreadable{fmt.Errorf("a message can't be taken by the client: %v: its property DeadLetterReason or DeadLetterErrorDescription is no text", p)}
+	}
 }

@@ -27,6 +27,7 @@ type Receiver struct {
 	flow       flow
 	deliveries deliveries
 	linked     bool      // there is a link, as far as is known
+	unread     error     // of a message that the client can't take
 	failing    time.Time // since when nothing works; zero when it does
 
 	renewing sync.WaitGroup
@@ -72,15 +73,22 @@ func (r *Receiver) Receive(ctx context.Context, count int) ([]message.Message, e
 	r.deliveries.strip()
 	for attempt := 0; ; attempt++ {
 		received, err := r.receive(ctx, count)
-		if len(received) > 0 {
+		switch {
+		case len(received) > 0:
 			r.appetite.observe(received)
-			if messages := r.deliveries.take(received); len(messages) > 0 {
+			messages, err := r.deliveries.take(received)
+			if err != nil {
+				return nil, r.entity.explain("receive from", err)
+			}
+			if len(messages) > 0 {
 				return messages, nil
 			}
 			attempt = 0
 			continue
-		}
-		if r.linked && ctx.Err() != nil {
+		case errors.As(err, new(unreadable)):
+			r.unread = r.entity.explain("receive from", err) // there may be others that can be read
+			continue
+		case r.linked && ctx.Err() != nil && r.answers(ctx):
 			return nil, nil
 		}
 		r.linked = false
@@ -95,14 +103,31 @@ func (r *Receiver) Receive(ctx context.Context, count int) ([]message.Message, e
 // there is nothing.
 func (r *Receiver) receive(ctx context.Context, count int) ([]*azservicebus.ReceivedMessage, error) {
 	if !r.linked {
-		// The client opens its link when it is asked something; behind the last message there is nothing.
-		end := int64(math.MaxInt64)
-		if _, err := r.receiver.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &end}); err != nil {
+		if err := r.probe(ctx); err != nil {
 			return nil, err
 		}
 		r.linked, r.failing = true, time.Time{}
 	}
 	return r.flow.receive(ctx, r.receiver, r.appetite.count(count))
+}
+
+// probe asks the service something, which has the client open its link; behind the last message there is
+// nothing. Whatever the service answers, it is there.
+func (r *Receiver) probe(ctx context.Context) error {
+	_, err := peek(ctx, r.receiver, 1, math.MaxInt64)
+	if answer := (interface{ RPCCode() int })(nil); errors.As(err, &answer) && !fatal(err) {
+		return nil
+	}
+	return err
+}
+
+// answers reports whether the service does, at the end of a silence: it may be that of a line that is dead,
+// which the client notices after a minute.
+func (r *Receiver) answers(ctx context.Context) bool {
+	const patience = 2 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	return r.probe(ctx) == nil
 }
 
 // endure returns an error when trouble with a link is no longer to be endured, or can't be since ctx has
@@ -123,8 +148,11 @@ func (e *Entity) endure(ctx context.Context, since *time.Time, err error) error 
 	return nil
 }
 
-// Lost implements [pull.Locks].
-func (r *Receiver) Lost(numbers []int64) []int64 { return r.deliveries.lostOf(numbers) }
+// Unread is the error of a message that the client could not take, if there was one. The others were received.
+func (r *Receiver) Unread() error { return r.unread }
+
+// Check implements [pull.Locks].
+func (r *Receiver) Check(numbers []int64) (lost, again []int64) { return r.deliveries.check(numbers) }
 
 // Complete implements [pull.Locks].
 func (r *Receiver) Complete(ctx context.Context, numbers []int64) []int64 {
@@ -142,7 +170,7 @@ func (r *Receiver) Window() time.Duration {
 // renew renews the locks of messages that wait for long, until ctx ends.
 func (r *Receiver) renew(ctx context.Context) {
 	for pause(ctx, r.deliveries.halfLock()/10) {
-		r.deliveries.each(r.deliveries.due(), func(n int64, held *delivery) {
+		r.deliveries.each(r.deliveries.due(), func(_ int, held *delivery) {
 			ctx, cancel := context.WithDeadline(ctx, held.until)
 			defer cancel()
 			r.deliveries.renewed(held, r.receiver.RenewMessageLock(ctx, held.received, nil))
@@ -172,28 +200,33 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (r *Receiver) Close(ctx context.Context) (abandoned int64, err error) {
 	r.stop()
 	r.renewing.Wait()
-	r.collect()
+	if r.flow.owed > 0 {
+		r.collect(r.flow.owed)
+	}
 	err = r.receiver.Close(ctx)
 	if r.deliveries.len() > 0 {
 		back, opening := r.open()
 		if opening == nil {
-			abandoned = r.deliveries.abandon(ctx, back)
+			abandoned = r.deliveries.giveBack(ctx, back)
 		}
 		err = errors.Join(err, opening)
 	}
 	return abandoned, errors.Join(err, r.client.Close(ctx))
 }
 
-// collect takes what the client has received unasked since the last call.
-func (r *Receiver) collect() {
+// collect takes what the client has received since the last call, of so many messages that it was owed.
+func (r *Receiver) collect(owed int) {
 	over, cancel := context.WithCancel(context.Background())
 	cancel() // what the client holds it gives out all the same
-	for {
-		received, err := receive(over, r.receiver, 1, linger)
+	for owed > 0 {
+		received, err := receive(over, r.receiver, owed, linger)
 		if len(received) == 0 || err != nil {
 			return
 		}
-		r.deliveries.take(received)
+		owed -= len(received)
+		if _, err := r.deliveries.take(received); err != nil {
+			return
+		}
 		r.deliveries.strip()
 	}
 }

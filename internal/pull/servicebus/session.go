@@ -64,20 +64,12 @@ func (a *Acceptor) Accept(ctx context.Context, id string) (*Session, error) {
 // to give while wait lasts.
 func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, error) {
 	s, err := a.accept(ctx, func(ctx context.Context) (*azservicebus.SessionReceiver, error) {
-		waiting, cancel := context.WithTimeout(ctx, wait)
+		ctx, cancel := context.WithTimeout(ctx, wait+answerTakes)
 		defer cancel()
-		r, err := a.next(waiting)
-		// The client has the service wait until just before its own time is over, so that the answer, that there
-		// is none, may come too late. Then another one tells whether there could have been any.
-		if err != nil && waiting.Err() != nil && ctx.Err() == nil {
-			if _, _, err = a.entity.Sessions(ctx, 1); err == nil {
-				err = errNoSession
-			}
-		}
-		return r, err
+		return a.next(answered{ctx, time.Now().Add(wait)})
 	})
 	switch {
-	case errors.Is(err, errNoSession) || condition(err) == conditionTimeout:
+	case condition(err) == conditionTimeout:
 		return nil, nil
 	case err != nil:
 		return nil, a.entity.explain("accept the next session of", err)
@@ -86,7 +78,18 @@ func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, erro
 	return s, nil
 }
 
-var errNoSession = errors.New("no session is available")
+// answered is a context for a question that the service answers when its deadline is over at the latest: the
+// client tells the service to wait until then, and would give up itself before the answer has come.
+type answered struct {
+	context.Context
+	deadline time.Time
+}
+
+// answerTakes is how long after a deadline the service's answer is waited for.
+const answerTakes = 10 * time.Second
+
+// Deadline implements [context.Context].
+func (a answered) Deadline() (time.Time, bool) { return a.deadline, true }
 
 func (a *Acceptor) next(ctx context.Context) (*azservicebus.SessionReceiver, error) {
 	o := a.entity.options
@@ -104,7 +107,7 @@ func (a *Acceptor) accept(ctx context.Context, open func(context.Context) (*azse
 		if err == nil {
 			return newSession(a, receiver), nil
 		}
-		if errors.Is(err, errNoSession) || condition(err) == conditionTimeout || fatal(err) || time.Since(began) > outage || !amqpclient.Pause(ctx, attempt) {
+		if condition(err) == conditionTimeout || fatal(err) || time.Since(began) > outage || !amqpclient.Pause(ctx, attempt) {
 			return nil, err
 		}
 	}
@@ -181,10 +184,15 @@ func (s *Session) Receive(ctx context.Context, count int) ([]message.Message, er
 
 // next receives once. Where it isn't known that there is another message it looks first: to wait for one
 // that doesn't come would take longer, and leave credit behind. Looking fetches the message, so where they
-// are large it waits.
+// are large it waits, and looks when none has come.
 func (s *Session) next(ctx context.Context, count int) ([]message.Message, error) {
 	appetite := &s.acceptor.appetite
-	if !s.promised && appetite.large < largeMessage {
+	wait := longestWait
+	switch large := appetite.large >= largeMessage; {
+	case s.promised:
+	case large && !s.spent:
+		wait = drainedWait
+	default:
 		found, err := s.look(ctx)
 		if s.linked = err == nil; err != nil {
 			return nil, err
@@ -195,12 +203,11 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 		}
 	}
 	if s.spent {
-		s.more = s.received > 0
+		if s.received == 0 {
+			return nil, errWithheld
+		}
+		s.more = true
 		return nil, pull.ErrDrained
-	}
-	wait := longestWait
-	if !s.promised && appetite.large >= largeMessage {
-		wait = drainedWait
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -214,9 +221,6 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 	if len(received) == 0 {
 		// The client tells of none when it has only lost its link.
 		s.linked = err != nil && waiting.Err() != nil
-		if s.linked && ctx.Err() == nil && wait == drainedWait {
-			return nil, pull.ErrDrained
-		}
 		return nil, err
 	}
 	s.linked = true
@@ -225,8 +229,11 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 	for _, r := range received {
 		s.last = max(s.last, number(r))
 	}
-	return s.deliveries.take(received), nil
+	return s.deliveries.take(received)
 }
+
+// errWithheld says that a session has a message that it doesn't deliver.
+var errWithheld = errors.New("the service shows a message of the session, and does not deliver it")
 
 const (
 	// longestWait is how long a message may take that is known to be there.
@@ -242,23 +249,31 @@ const (
 func (s *Session) look(ctx context.Context) (bool, error) {
 	from, count := s.last+1, 1
 	for {
-		seen, err := s.receiver.PeekMessages(ctx, count, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+		seen, err := peek(ctx, s.receiver, count, from)
+		if errors.As(err, new(unreadable)) {
+			return true, nil // receiving it says more
+		}
 		if err != nil || len(seen) == 0 {
 			return false, err
 		}
-		if slices.ContainsFunc(seen, func(m *azservicebus.ReceivedMessage) bool { return m.State == azservicebus.MessageStateActive }) {
+		if slices.ContainsFunc(seen, s.receives) {
 			return true, nil
 		}
 		from, count = number(seen[len(seen)-1])+1, 16
 	}
 }
 
-// Lost implements [pull.Locks]: with the session's lock, all are lost.
-func (s *Session) Lost(numbers []int64) []int64 {
+// receives reports whether a message that was seen is one to be received.
+func (s *Session) receives(m *azservicebus.ReceivedMessage) bool {
+	return m.State == azservicebus.MessageStateActive && (m.SessionID == nil || *m.SessionID == s.ID())
+}
+
+// Check implements [pull.Locks]: with the session's lock, all are lost.
+func (s *Session) Check(numbers []int64) (lost, again []int64) {
 	if s.lost.Load() {
-		return numbers
+		return numbers, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // Complete implements [pull.Locks]. With its link a session's lock is gone, so what the link doesn't confirm
@@ -306,5 +321,5 @@ func (s *Session) renew(ctx context.Context) {
 func (s *Session) Close(ctx context.Context) (abandoned int64, err error) {
 	s.stop()
 	s.renewing.Wait()
-	return int64(s.deliveries.len()), s.receiver.Close(ctx)
+	return s.deliveries.unstored(), s.receiver.Close(ctx)
 }
