@@ -26,6 +26,7 @@ type Acceptor struct {
 	client   *azservicebus.Client
 	appetite appetite
 	length   int // messages of the session that was drained last
+	most     int // to ask for, as the session before has found out; see [flow]
 }
 
 // OpenAcceptor prepares to take sessions, as one of loops that run at once in a unit. Nothing is asked of
@@ -123,6 +124,7 @@ func (a *Acceptor) accept(ctx context.Context, open func(context.Context) (*azse
 type Session struct {
 	acceptor   *Acceptor
 	receiver   *azservicebus.SessionReceiver
+	flow       flow
 	deliveries deliveries
 	failing    time.Time
 	received   int   // messages
@@ -138,7 +140,7 @@ type Session struct {
 }
 
 func newSession(a *Acceptor, r *azservicebus.SessionReceiver) *Session {
-	s := &Session{acceptor: a, receiver: r, last: -1, linked: true}
+	s := &Session{acceptor: a, receiver: r, flow: flow{most: a.most}, last: -1, linked: true}
 	var renewing context.Context
 	renewing, s.stop = context.WithCancel(context.Background())
 	s.renewing.Go(func() { s.renew(renewing) })
@@ -216,8 +218,8 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 		// A guess: nothing is waited for if the session is as long as the one before.
 		count = min(count, s.acceptor.length)
 	}
-	received, err := receive(waiting, s.receiver, count, linger)
-	s.promised, s.spent = false, len(received) < count
+	received, err := s.flow.receive(waiting, s.receiver, count)
+	s.promised, s.spent, s.acceptor.most = false, s.flow.owed > 0, s.flow.most
 	if len(received) == 0 {
 		// The client tells of none when it has only lost its link.
 		s.linked = err != nil && waiting.Err() != nil
