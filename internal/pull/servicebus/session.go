@@ -25,8 +25,8 @@ type Acceptor struct {
 	entity   *Entity
 	client   *azservicebus.Client
 	appetite appetite
-	length   int // messages of the session that was drained last
-	most     int // to ask for, as the session before has found out; see [flow]
+	length   int  // messages of the session that was drained last
+	slow     bool // messages of the session before came with gaps longer than linger
 }
 
 // OpenAcceptor prepares to take sessions, as one of loops that run at once in a unit. Nothing is asked of
@@ -124,7 +124,6 @@ func (a *Acceptor) accept(ctx context.Context, open func(context.Context) (*azse
 type Session struct {
 	acceptor   *Acceptor
 	receiver   *azservicebus.SessionReceiver
-	flow       flow
 	deliveries deliveries
 	failing    time.Time
 	received   int   // messages
@@ -140,7 +139,7 @@ type Session struct {
 }
 
 func newSession(a *Acceptor, r *azservicebus.SessionReceiver) *Session {
-	s := &Session{acceptor: a, receiver: r, flow: flow{most: a.most}, last: -1, linked: true}
+	s := &Session{acceptor: a, receiver: r, last: -1, linked: true}
 	var renewing context.Context
 	renewing, s.stop = context.WithCancel(context.Background())
 	s.renewing.Go(func() { s.renew(renewing) })
@@ -200,7 +199,7 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 			return nil, err
 		}
 		if !found {
-			s.acceptor.length = s.received
+			s.acceptor.length, s.acceptor.slow = s.received, false
 			return nil, pull.ErrDrained
 		}
 	}
@@ -208,7 +207,7 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 		if s.received == 0 {
 			return nil, errWithheld
 		}
-		s.more = true
+		s.more, s.acceptor.slow = true, true
 		return nil, pull.ErrDrained
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
@@ -218,8 +217,13 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 		// A guess: nothing is waited for if the session is as long as the one before.
 		count = min(count, s.acceptor.length)
 	}
-	received, err := s.flow.receive(waiting, s.receiver, count)
-	s.promised, s.spent, s.acceptor.most = false, s.flow.owed > 0, s.flow.most
+	// In one call: between two, what comes is given back, and would come out of its turn.
+	others := linger
+	if s.acceptor.slow {
+		others = longestCall
+	}
+	received, err := receive(waiting, s.receiver, count, others)
+	s.promised, s.spent = false, len(received) < count
 	if len(received) == 0 {
 		// The client tells of none when it has only lost its link.
 		s.linked = err != nil && waiting.Err() != nil
