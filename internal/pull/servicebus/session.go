@@ -67,7 +67,7 @@ func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, erro
 	s, err := a.accept(ctx, func(ctx context.Context) (*azservicebus.SessionReceiver, error) {
 		ctx, cancel := context.WithTimeout(ctx, wait+answerTakes)
 		defer cancel()
-		return a.next(answered{ctx, time.Now().Add(wait)})
+		return a.next(answered{ctx, wait})
 	})
 	switch {
 	case condition(err) == conditionTimeout:
@@ -79,18 +79,19 @@ func (a *Acceptor) Next(ctx context.Context, wait time.Duration) (*Session, erro
 	return s, nil
 }
 
-// answered is a context for a question that the service answers when its deadline is over at the latest: the
-// client tells the service to wait until then, and would give up itself before the answer has come.
+// answered is a context for a question that the service answers after a time: the client has it wait until
+// the context's deadline, and would give up itself just before that answer has come. It says at any moment
+// that its deadline is so far away, for the client also goes by it when it writes.
 type answered struct {
 	context.Context
-	deadline time.Time
+	after time.Duration
 }
 
-// answerTakes is how long after a deadline the service's answer is waited for.
+// answerTakes is how much longer the service's answer is waited for.
 const answerTakes = 10 * time.Second
 
 // Deadline implements [context.Context].
-func (a answered) Deadline() (time.Time, bool) { return a.deadline, true }
+func (a answered) Deadline() (time.Time, bool) { return time.Now().Add(a.after), true }
 
 func (a *Acceptor) next(ctx context.Context) (*azservicebus.SessionReceiver, error) {
 	o := a.entity.options
