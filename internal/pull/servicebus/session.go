@@ -27,6 +27,7 @@ type Acceptor struct {
 	appetite appetite
 	length   int  // messages of the session that was drained last
 	slow     bool // messages of the session before came with gaps longer than linger
+	most     int  // that came lately in half of longestCall; 0 when they are not slow
 }
 
 // OpenAcceptor prepares to take sessions, as one of loops that run at once in a unit. Nothing is asked of
@@ -200,7 +201,7 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 			return nil, err
 		}
 		if !found {
-			s.acceptor.length, s.acceptor.slow = s.received, false
+			s.acceptor.length, s.acceptor.slow, s.acceptor.most = s.received, false, 0
 			return nil, pull.ErrDrained
 		}
 	}
@@ -223,7 +224,13 @@ func (s *Session) next(ctx context.Context, count int) ([]message.Message, error
 	if s.acceptor.slow {
 		others = longestCall
 	}
+	if s.acceptor.most > 0 {
+		count = min(count, s.acceptor.most)
+	}
 	received, err := receive(waiting, s.receiver, count, others)
+	if s.acceptor.slow && len(received) < count {
+		s.acceptor.most = max(len(received)/2, 1)
+	}
 	s.promised, s.spent = false, len(received) < count
 	if len(received) == 0 {
 		// The client tells of none when it has only lost its link.
