@@ -31,6 +31,7 @@ func (s *site) pair(t testing.TB, more ...string) (worker, invoker *process) {
 }
 
 func TestInvokeDrainsEverything(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 4, 5000)
 	_, invoker := s.pair(t, "GET_METADATA=TRUE", "WORKER_CONCURRENCY=4")
 	var report fanout.Report
@@ -57,6 +58,7 @@ func TestPlainPullPlansForItself(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2, 10)
 	worker, invoker := s.pair(t)
 	for _, test := range []struct {
@@ -170,6 +172,7 @@ func TestSettingsAreReportedAtOnce(t *testing.T) {
 }
 
 func TestKeyIsRequired(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 1, 10)
 	const key = "0123456789abcdef-test-key"
 	worker, invoker := s.pair(t, "WORKER_KEY="+key)
@@ -190,6 +193,7 @@ func TestKeyIsRequired(t *testing.T) {
 }
 
 func TestDroppedConnections(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 4, 40_000)
 	worker := start(t, "worker", s.settings.with("BATCH_COUNT=1000", "GET_METADATA=TRUE", "EVENT_HUB_PREFETCH=300"))
 	done := make(chan struct{})
@@ -220,6 +224,7 @@ func TestDroppedConnections(t *testing.T) {
 
 // A link that the service detaches, for any reason but another owner, is opened again.
 func TestDetachedLinks(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2, 30_000)
 	worker := start(t, "worker", s.settings.with("BATCH_COUNT=1000", "GET_METADATA=TRUE", "EVENT_HUB_PREFETCH=300"))
 	done := make(chan struct{})
@@ -247,6 +252,7 @@ func TestDetachedLinks(t *testing.T) {
 
 // At its deadline a loop stores and settles what it holds, and says what is left.
 func TestDeadline(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2, 5_000_000)
 	worker := start(t, "worker", s.settings)
 	began := time.Now()
@@ -268,6 +274,7 @@ func TestDeadline(t *testing.T) {
 
 // SIGTERM is a deadline that comes at once.
 func TestTerminated(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 1, 5_000_000)
 	worker := start(t, "worker", s.settings)
 	answered := make(chan string, 1)
@@ -292,6 +299,7 @@ func TestTerminated(t *testing.T) {
 
 // An invoker answers within its own budget, whatever its workers do.
 func TestHangingWorker(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2, 1000)
 	release := make(chan struct{})
 	hanging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -320,6 +328,7 @@ func TestHangingWorker(t *testing.T) {
 // Storage that is away for a while delays a run; one that is away for longer than the deadline fails
 // it, and the next run stores everything. Nothing is stored twice in either case.
 func TestStorageDown(t *testing.T) {
+	t.Parallel()
 	connection := azuritetest.Run(t)
 	gate, connection := newGate(t, connection)
 	s := newSite(t, 2, 20_000)

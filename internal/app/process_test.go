@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -38,6 +39,8 @@ func TestMain(m *testing.M) {
 	case "invoker":
 		os.Exit(Main(context.Background(), OpenInvoker))
 	}
+	// Most of what these tests do is wait: for locks to expire, for silence, for storage to be back.
+	_ = flag.Set("test.parallel", "6") // the command line goes before
 	os.Exit(m.Run())
 }
 

@@ -255,6 +255,7 @@ func TestLargeMessages(t *testing.T) {
 
 // Many sessions of one message each: what a session costs is a handful of round trips, not a time of waiting.
 func TestManySmallSessions(t *testing.T) {
+	t.Parallel()
 	sessions := 600
 	if isSoak() {
 		sessions = 10_000
@@ -312,6 +313,7 @@ func TestSessionStaysInOrderWhileItGrows(t *testing.T) {
 
 // One session of many messages is drained by one receiver, in order.
 func TestOneLargeSession(t *testing.T) {
+	t.Parallel()
 	messages := int64(20_000)
 	if isSoak() {
 		messages = 1_000_000

@@ -350,28 +350,31 @@ func TestInvokerKilled(t *testing.T) {
 func TestLocksAreRenewedWhileStorageIsDown(t *testing.T) {
 	connection := azuritetest.Run(t)
 	for _, source := range queueSources[:2] {
-		gate, connection := newGate(t, connection)
-		s := newQueueSite(t, emulator.Queue{Sessions: source.sessions > 0, LockDuration: 2 * time.Second, MaxDeliveryCount: 2000},
-			"PERSISTOR_STORAGE_CONNECTION_STRING="+connection, "PERSISTOR_CONTAINER_NAME="+azuritetest.Container(t), "BATCH_COUNT=200")
-		s.put(t, 1, 2000, source.sessions)
-		worker := start(t, "worker", s.settings)
-		gate.shutAfter(6)
-		time.AfterFunc(6*time.Second, gate.open)
-		began := time.Now()
-		report, err := pullQueue(worker, "down", 2)
-		if err != nil || !drained(report) {
-			t.Fatalf("%s: %v: %+v", source.name, err, report)
-		}
-		if time.Since(began) < 5*time.Second {
-			t.Errorf("%s: drained before storage was back", source.name)
-		}
-		for _, row := range report.Sources {
-			if row.RedeliveryExpected != 0 || row.AlreadyStored != 0 || row.Skipped != 0 {
-				t.Errorf("%s: locks were lost: %+v", source.name, row)
+		t.Run(source.name, func(t *testing.T) {
+			t.Parallel()
+			gate, connection := newGate(t, connection)
+			s := newQueueSite(t, emulator.Queue{Sessions: source.sessions > 0, LockDuration: 2 * time.Second, MaxDeliveryCount: 2000},
+				"PERSISTOR_STORAGE_CONNECTION_STRING="+connection, "PERSISTOR_CONTAINER_NAME="+azuritetest.Container(t), "BATCH_COUNT=200")
+			s.put(t, 1, 2000, source.sessions)
+			worker := start(t, "worker", s.settings)
+			gate.shutAfter(6)
+			time.AfterFunc(6*time.Second, gate.open)
+			began := time.Now()
+			report, err := pullQueue(worker, "down", 2)
+			if err != nil || !drained(report) {
+				t.Fatalf("%s: %v: %+v", source.name, err, report)
 			}
-		}
-		s.once(t, 2000)
-		s.empty(t)
+			if time.Since(began) < 5*time.Second {
+				t.Errorf("%s: drained before storage was back", source.name)
+			}
+			for _, row := range report.Sources {
+				if row.RedeliveryExpected != 0 || row.AlreadyStored != 0 || row.Skipped != 0 {
+					t.Errorf("%s: locks were lost: %+v", source.name, row)
+				}
+			}
+			s.once(t, 2000)
+			s.empty(t)
+		})
 	}
 }
 
@@ -380,53 +383,57 @@ func TestLocksAreRenewedWhileStorageIsDown(t *testing.T) {
 func TestLocksExpireWhileStorageIsDown(t *testing.T) {
 	connection := azuritetest.Run(t)
 	for _, source := range queueSources[:2] {
-		gate, connection := newGate(t, connection)
-		s := newQueueSite(t, emulator.Queue{Sessions: source.sessions > 0, MaxDeliveryCount: 2000},
-			"PERSISTOR_STORAGE_CONNECTION_STRING="+connection, "PERSISTOR_CONTAINER_NAME="+azuritetest.Container(t), "BATCH_COUNT=200")
-		s.put(t, 1, 2000, source.sessions)
-		worker := start(t, "worker", s.settings)
-		gate.shutAfter(6)
-		time.AfterFunc(2*time.Second, func() {
-			if _, err := s.bus.ExpireLocks(s.path); err != nil {
-				t.Error(err)
-			}
-			for i := range source.sessions {
-				if _, err := s.bus.ExpireSessionLock(s.path, fmt.Sprintf("session %d", i)); err != nil {
+		t.Run(source.name, func(t *testing.T) {
+			t.Parallel()
+			gate, connection := newGate(t, connection)
+			s := newQueueSite(t, emulator.Queue{Sessions: source.sessions > 0, MaxDeliveryCount: 2000},
+				"PERSISTOR_STORAGE_CONNECTION_STRING="+connection, "PERSISTOR_CONTAINER_NAME="+azuritetest.Container(t), "BATCH_COUNT=200")
+			s.put(t, 1, 2000, source.sessions)
+			worker := start(t, "worker", s.settings)
+			gate.shutAfter(6)
+			time.AfterFunc(2*time.Second, func() {
+				if _, err := s.bus.ExpireLocks(s.path); err != nil {
 					t.Error(err)
 				}
+				for i := range source.sessions {
+					if _, err := s.bus.ExpireSessionLock(s.path, fmt.Sprintf("session %d", i)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			time.AfterFunc(4*time.Second, gate.open)
+			report, err := pullQueue(worker, "down", 2)
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
-		time.AfterFunc(4*time.Second, gate.open)
-		report, err := pullQueue(worker, "down", 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%s: %+v", source.name, report.Sources)
-		if report, err := pullQueue(worker, "up", 2); err != nil || !drained(report) {
-			t.Fatalf("%s: %v: %+v", source.name, err, report)
-		}
-		_, messages := s.blobs(t)
-		seen := map[int64]int{}
-		repeated := 0
-		for _, m := range messages {
-			seen[m.SequenceNumber]++
-			if n := seen[m.SequenceNumber]; n > 1 {
-				repeated++
-				if source.sessions > 0 || n > 2 {
-					t.Errorf("%s: message %d is stored %d times", source.name, m.SequenceNumber, n)
+			t.Logf("%s: %+v", source.name, report.Sources)
+			if report, err := pullQueue(worker, "up", 2); err != nil || !drained(report) {
+				t.Fatalf("%s: %v: %+v", source.name, err, report)
+			}
+			_, messages := s.blobs(t)
+			seen := map[int64]int{}
+			repeated := 0
+			for _, m := range messages {
+				seen[m.SequenceNumber]++
+				if n := seen[m.SequenceNumber]; n > 1 {
+					repeated++
+					if source.sessions > 0 || n > 2 {
+						t.Errorf("%s: message %d is stored %d times", source.name, m.SequenceNumber, n)
+					}
 				}
 			}
-		}
-		if len(seen) != 2000 {
-			t.Errorf("%s: %d messages are stored", source.name, len(seen))
-		}
-		t.Logf("%s: %d repetitions", source.name, repeated)
-		s.empty(t)
+			if len(seen) != 2000 {
+				t.Errorf("%s: %d messages are stored", source.name, len(seen))
+			}
+			t.Logf("%s: %d repetitions", source.name, repeated)
+			s.empty(t)
+		})
 	}
 }
 
 // Storage that is away beyond the deadline fails the unit in time, and its messages are given back.
 func TestStorageDownBeyondTheDeadline(t *testing.T) {
+	t.Parallel()
 	gate, connection := newGate(t, azuritetest.Run(t))
 	s := newQueueSite(t, emulator.Queue{}, "PERSISTOR_STORAGE_CONNECTION_STRING="+connection, "PERSISTOR_CONTAINER_NAME="+azuritetest.Container(t), "BATCH_COUNT=200")
 	s.put(t, 1, 2000, 0)

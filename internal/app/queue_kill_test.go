@@ -56,6 +56,7 @@ func TestKilledQueueWorkerLosesAndRepeatsNothing(t *testing.T) {
 	}
 	for _, source := range queueSources {
 		t.Run(source.name, func(t *testing.T) {
+			t.Parallel()
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
 			r := rand.New(rand.NewPCG(seed, 0))

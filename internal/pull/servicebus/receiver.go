@@ -201,7 +201,7 @@ func (r *Receiver) Close(ctx context.Context) (abandoned int64, err error) {
 	r.stop()
 	r.renewing.Wait()
 	if r.flow.owed > 0 {
-		r.collect(r.flow.owed)
+		r.collect(ctx, r.flow.owed)
 	}
 	err = r.receiver.Close(ctx)
 	if r.deliveries.len() > 0 {
@@ -214,12 +214,16 @@ func (r *Receiver) Close(ctx context.Context) (abandoned int64, err error) {
 	return abandoned, errors.Join(err, r.client.Close(ctx))
 }
 
-// collect takes what the client has received since the last call, of so many messages that it was owed.
-func (r *Receiver) collect(owed int) {
-	over, cancel := context.WithCancel(context.Background())
-	cancel() // what the client holds it gives out all the same
+// collect takes what the client has received since the last call, or is about to, of so many messages that it
+// was owed.
+func (r *Receiver) collect(ctx context.Context, owed int) {
+	const onTheWay = 200 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, 5*onTheWay)
+	defer cancel()
 	for owed > 0 {
-		received, err := receive(over, r.receiver, owed, linger)
+		waiting, cancel := context.WithTimeout(ctx, onTheWay)
+		received, err := receive(waiting, r.receiver, owed, linger)
+		cancel()
 		if len(received) == 0 || err != nil {
 			return
 		}
