@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -121,6 +122,8 @@ func (p *publication) check() error {
 		return errors.New("--partition is for an Event Hub: Service Bus chooses partitions itself")
 	case p.sessionGiven && !p.toServiceBus():
 		return errors.New("--session is for Service Bus: name a --queue or a --topic")
+	case utf8.RuneCountInString(p.session) > 128:
+		return fmt.Errorf("--session has %d characters: want at most 128", utf8.RuneCountInString(p.session))
 	case p.sessionGiven && p.keyGiven:
 		return errors.New("--session and --key exclude each other: a session is its own partition key")
 	}

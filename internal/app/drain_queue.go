@@ -27,6 +27,8 @@ type QueueDrainer struct {
 const (
 	// drainedAfter is how long no message has come to a receiver that takes the entity for drained.
 	drainedAfter = 3 * time.Second
+	// fewAfter is the same for another session, where the sessions that there were are named and drained.
+	fewAfter = 500 * time.Millisecond
 	// givingBack is how long it may take to give back what could not be stored, at most.
 	givingBack = 5 * time.Second
 	// silent is after what time a session's message no longer comes that the service has shown.
@@ -178,6 +180,9 @@ func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 	}
 	defer closeWithin(acceptor.Close, time.Second)
 	from := &sessionSource{acceptor: acceptor, named: named, only: l.unit.OnlySessions, wait: cmp.Or(l.Idle, drainedAfter)}
+	if l.Idle == 0 && len(l.unit.Sessions) > 0 {
+		from.wait = fewAfter
+	}
 	for stumbles := 0; stumbles < maxStumbles; {
 		left := time.Until(l.deadline)
 		if l.ReceiveFor > 0 {

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"persistor/internal/config"
 	"persistor/internal/fanout"
@@ -57,7 +56,7 @@ type entity struct{ *servicebus.Entity }
 func (e entity) Backlog(ctx context.Context) (int64, error) {
 	n, err := e.Entity.Backlog(ctx)
 	if errors.Is(err, servicebus.ErrNoRight) {
-		err = fmt.Errorf("%w: %w", fanout.ErrNoRight, err)
+		err = fanout.ErrNoRight
 	}
 	return n, err
 }

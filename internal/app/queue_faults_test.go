@@ -119,6 +119,7 @@ func TestWrongEntityAndKey(t *testing.T) {
 		{"unknown queue", []string{"SERVICE_BUS_QUEUE_NAME=nothere"}, "SERVICE_BUS_QUEUE_NAME"},
 		{"unknown subscription", []string{"SERVICE_BUS_TYPE=TOPIC", "SERVICE_BUS_QUEUE_NAME=", "SERVICE_BUS_TOPIC_NAME=events", "SERVICE_BUS_SUB_NAME=nothere"}, "SERVICE_BUS_SUB_NAME"},
 		{"unknown queue with sessions", []string{"SERVICE_BUS_QUEUE_NAME=nothere", "SERVICE_BUS_SESSIONS=TRUE"}, "SERVICE_BUS_QUEUE_NAME"},
+		{"sessions of a queue that has none", []string{"SERVICE_BUS_SESSIONS=TRUE"}, "SERVICE_BUS_SESSIONS=FALSE"},
 		{"wrong key", []string{"SERVICE_BUS_CONNECTION_STRING=" + s.bus.ConnectionStringFor("RootManageSharedAccessKey", "d3Jvbmcga2V5IHRoYXQgaXMgbm90IHJpZ2h0")}, "SERVICE_BUS_CONNECTION_STRING"},
 		{"out of reach", []string{"SERVICE_BUS_CONNECTION_STRING=Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=k;SharedAccessKey=d3Jvbmcga2V5IHRoYXQgaXMgbm90IHJpZ2h0;UseDevelopmentEmulator=true"}, "127.0.0.1:1"},
 	} {

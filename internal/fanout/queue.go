@@ -63,8 +63,8 @@ func (p QueuePlanner) Plan(ctx context.Context, run Run, req Request) (Plan, err
 	case req.N > 0:
 		backlog = -1
 	case errors.Is(err, ErrNoRight):
-		return Plan{}, fmt.Errorf("plan run: %w: N is missing, and can't be chosen by how many messages wait (%w): "+
-			`give it, as ?N=4 or {"N":4}, or let the invoker's identity manage the namespace (role Azure Service Bus Data Owner)`, ErrRequest, err)
+		return Plan{}, fmt.Errorf("plan run: %w: N is missing: how many messages wait is known only to an identity that may manage the namespace "+
+			`(role Azure Service Bus Data Owner), and never of an emulator: give it, as ?N=4 or {"N":4}`, ErrRequest)
 	default:
 		return Plan{}, fmt.Errorf("read backlog: %w; a run that gives N doesn't need it", err)
 	}

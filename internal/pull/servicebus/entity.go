@@ -113,5 +113,24 @@ func (e *Entity) Sessions(ctx context.Context, most int) (ids []string, more boo
 			return ids[:most], true, nil
 		}
 	}
+	if len(ids) == 0 {
+		return nil, false, e.requireSessions(ctx)
+	}
 	return ids, false, nil
+}
+
+// requireSessions returns an error for an entity that has no sessions, which may be listed all the same: there
+// are none.
+func (e *Entity) requireSessions(ctx context.Context) error {
+	client, err := e.connect()
+	if err != nil {
+		return e.explain("accept a session of", err)
+	}
+	a := &Acceptor{entity: e, client: client}
+	defer client.Close(ctx)
+	s, err := a.Next(ctx, time.Second/2)
+	if s != nil {
+		_, err = s.Close(ctx)
+	}
+	return err
 }
