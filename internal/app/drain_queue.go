@@ -46,7 +46,7 @@ func (d *QueueDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
 			QueueDrainer: d, unit: unit, loops: loops, progress: new(pull.Progress),
 			end: deadline.Add(-min(time.Second, d.budget(unit)/40)),
 			// What can't be stored is given back within the budget, too.
-			deadline: deadline.Add(-min(givingBack, d.budget(unit)/8)),
+			deadline: deadline.Add(-min(givingBack, d.budget(unit)/5)),
 			row:      work.Source{Receiver: &n, Checkpoint: -1, Backlog: -1},
 		}
 		defer d.watch(l.progress, api.Progress{Run: unit.Run, Unit: unit.Unit, Receiver: &n, Last: -1})()

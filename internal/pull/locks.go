@@ -25,6 +25,15 @@ type Locks interface {
 	// Window is how long messages may wait before they are stored: a part of the time that a lock lasts,
 	// as far as that is known, so that few locks have to be renewed.
 	Window() time.Duration
+	// Room is how many messages a batch may hold, at least 1: beside their records they take memory until
+	// they are settled.
+	Room() int
+}
+
+// within is the loop with batches that its source has room for.
+func (l Loop) within(s Locks) *Loop {
+	l.Limits.Count = min(l.Limits.Count, s.Room())
+	return &l
 }
 
 // locked is the part of a [reader] that Queue and Session have in common.

@@ -92,6 +92,9 @@ type Loop struct {
 	// Deadline is when the loop has to be back; what it holds is stored before. Zero means never.
 	Deadline time.Time
 	Progress *Progress // may be nil
+
+	// connected says that the source had a connection when the loop began.
+	connected bool
 }
 
 // reader is what differs between kinds of source while messages are gathered. It is used by the
@@ -129,7 +132,7 @@ func (l *Loop) run(ctx context.Context, r reader, k keeper) (work.Ended, error) 
 		defer cancel()
 	}
 	now := time.Now()
-	g := &gatherer{Loop: l, reader: r, keeper: k, began: now, quiet: now, batch: &batch{}}
+	g := &gatherer{Loop: l, reader: r, keeper: k, began: now, quiet: now, heard: l.connected, batch: &batch{}}
 	end, err := g.run(ctx, persisting)
 	if err == nil {
 		err = k.finish(persisting)

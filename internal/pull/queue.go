@@ -27,7 +27,7 @@ type Queue struct {
 func (q *Queue) Run(ctx context.Context) work.Source {
 	began := time.Now()
 	k := &shelf{queue: q}
-	end, err := q.run(ctx, locked{q.Source}, k)
+	end, err := q.within(q.Source).run(ctx, locked{q.Source}, k)
 	s := k.report(end, err, time.Since(began))
 	s.Checkpoint, s.Backlog = -1, -1
 	s.RedeliveryExpected = k.unconfirmed

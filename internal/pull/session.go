@@ -28,7 +28,9 @@ type Session struct {
 func (s *Session) Run(ctx context.Context) work.Source {
 	began := time.Now()
 	k := &thread{session: s, after: -1, looked: math.MinInt64}
-	end, err := s.run(ctx, &sessionReader{locked: locked{s.Source}}, k)
+	loop := s.within(s.Source)
+	loop.connected = true // or the session would not be locked
+	end, err := loop.run(ctx, &sessionReader{locked: locked{s.Source}}, k)
 	row := k.report(end, err, time.Since(began))
 	row.Checkpoint, row.Backlog = -1, -1
 	row.RedeliveryExpected = k.unconfirmed

@@ -40,6 +40,7 @@ func (r *room) take(random *rand.Rand) (*tenant, []int64) {
 func (t *tenant) Receive(context.Context, int) ([]message.Message, error) { panic("not received from") }
 
 func (t *tenant) Window() time.Duration { return time.Hour }
+func (t *tenant) Room() int             { return 1000 }
 
 // Check tells of a lost lock, sometimes: a receiver may not know of it yet.
 func (t *tenant) Check(numbers []int64) (lost, again []int64) {

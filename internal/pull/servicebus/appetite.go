@@ -16,8 +16,10 @@ type appetite struct {
 
 const (
 	mostMessages = 1000 // more in one call gain nothing
-	// messageOverhead is what a message takes in memory beside its body.
+	// messageOverhead is what a message takes in memory beside its body, in bytes.
 	messageOverhead = 4000
+	// settlingOverhead is what is left of a message to settle it by, when it is in a batch.
+	settlingOverhead = 2000
 	// forgetting is how fast large messages are forgotten, with every call that returns none.
 	forgetting = 0.8
 )
@@ -30,6 +32,10 @@ func (a *appetite) count(n int) int {
 	}
 	return max(min(n, fits, growth, mostMessages), 1)
 }
+
+// room is how many messages a batch may hold. There are two of them, to which as much memory is given as to
+// what is received.
+func (a *appetite) room() int { return max(a.bytes/2/settlingOverhead, 1) }
 
 // observe learns from what was received.
 func (a *appetite) observe(messages []*azservicebus.ReceivedMessage) {

@@ -167,6 +167,9 @@ func (r *Receiver) Window() time.Duration {
 	return math.MaxInt64
 }
 
+// Room implements [pull.Locks].
+func (r *Receiver) Room() int { return r.appetite.room() }
+
 // renew renews the locks of messages that wait for long, until ctx ends.
 func (r *Receiver) renew(ctx context.Context) {
 	for pause(ctx, r.deliveries.halfLock()/10) {
@@ -218,7 +221,11 @@ func (r *Receiver) Close(ctx context.Context) (abandoned int64, err error) {
 // was owed.
 func (r *Receiver) collect(ctx context.Context, owed int) {
 	const onTheWay = 200 * time.Millisecond
-	ctx, cancel := context.WithTimeout(ctx, 5*onTheWay)
+	limit := 5 * onTheWay
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/4) // the rest is for giving back
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for owed > 0 {
 		waiting, cancel := context.WithTimeout(ctx, onTheWay)

@@ -308,6 +308,9 @@ func (s *Session) Window() time.Duration {
 	return math.MaxInt64
 }
 
+// Room implements [pull.Locks].
+func (s *Session) Room() int { return s.acceptor.appetite.room() }
+
 // renew renews the session's lock when a third of its time is left, until ctx ends or the lock is lost.
 func (s *Session) renew(ctx context.Context) {
 	lasts := lockLasts(s.receiver.LockedUntil(), time.Now())
