@@ -30,7 +30,7 @@ type task struct {
 	Store    string        // discard, dir or azurite
 	Messages int64         // that there are
 	AtOnce   int           // partitions, or loops
-	Idle     time.Duration // for which a drain of a queue waits for further messages
+	Idle     time.Duration // for which a drain of a queue waits for further messages; 0: as is usual
 }
 
 // tasks give the messages drained, and when the last of them was done with.

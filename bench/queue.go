@@ -103,7 +103,7 @@ func measureQueue(ctx context.Context, b *bench, name string, c queueCase) error
 			}
 			u, err := server.run(ctx, task{
 				Kind: run.kind, Entity: fmt.Sprintf("%s-%s-%d", name, run.name, round),
-				Store: c.store, Messages: run.messages, AtOnce: run.atOnce, Idle: time.Second,
+				Store: c.store, Messages: run.messages, AtOnce: run.atOnce,
 			})
 			if err != nil {
 				return err
@@ -204,8 +204,11 @@ func complete(ctx context.Context, by completer, messages []*azservicebus.Receiv
 // queueDrain drains as a worker does, by one unit with so many loops.
 func queueDrain(ctx context.Context, t task) (int64, time.Time, error) {
 	messages, done, err := drainEntity(ctx, t, config.Queue{Name: t.Entity})
-	return messages, done.Add(-t.Idle), err // for which its last batch waits for more
+	return messages, done.Add(-drained), err // for which its last batch waits for more
 }
+
+// drained is how long a drain waits for further messages before it takes a queue for drained.
+const drained = 3 * time.Second
 
 func drainEntity(ctx context.Context, t task, q config.Queue) (int64, time.Time, error) {
 	dir, err := os.MkdirTemp("", "persistor-bench-")
@@ -232,7 +235,7 @@ func drainEntity(ctx context.Context, t task, q config.Queue) (int64, time.Time,
 	}}
 	report := drainer.Drain(ctx, work.Unit{Run: "bench", Tasks: t.AtOnce})
 	for _, s := range report.Sources {
-		if s.Ended != work.Idle {
+		if s.Ended != work.Drained && s.Ended != work.Idle {
 			return 0, time.Time{}, fmt.Errorf("%s ended %s: %s", s.Name(), s.Ended, s.Error)
 		}
 	}

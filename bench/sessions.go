@@ -57,7 +57,7 @@ func measureSession(ctx context.Context, b *bench, c sessionCase) error {
 	server.delay(c.delay)
 	var drains, clients []usage
 	for round := range b.rounds {
-		t := task{Kind: "sessions/client", Entity: fmt.Sprintf("client-%d", round), Store: "discard", Messages: c.messages, AtOnce: c.loops, Idle: time.Second}
+		t := task{Kind: "sessions/client", Entity: fmt.Sprintf("client-%d", round), Store: "discard", Messages: c.messages, AtOnce: c.loops}
 		client, err := server.run(ctx, t)
 		if err != nil {
 			return err
