@@ -12,7 +12,9 @@ import (
 // counter is a receiver whose messages are all completed.
 type counter struct{ completed, again []int64 }
 
-func (c *counter) Receive(context.Context, int) ([]message.Message, error) { panic("not received from") }
+func (c *counter) Receive(context.Context, int) ([]message.Message, error) {
+	panic("not received from")
+}
 
 func (c *counter) Check([]int64) (lost, again []int64) { return nil, c.again }
 
