@@ -229,6 +229,9 @@ func TestLargeMessages(t *testing.T) {
 	s := newQueueSite(t, emulator.Queue{MaxMessageSize: 110 << 20}, "MEMORY_LIMIT=64MiB")
 	random := rand.New(rand.NewPCG(1, 2))
 	large := make([]byte, 100<<20)
+	if testing.Short() {
+		large = large[:16<<20]
+	}
 	for i := 0; i < len(large); i += 8 {
 		large[i] = byte(random.Uint32())
 	}
@@ -257,8 +260,11 @@ func TestLargeMessages(t *testing.T) {
 func TestManySmallSessions(t *testing.T) {
 	t.Parallel()
 	sessions := 600
-	if isSoak() {
+	switch {
+	case isSoak():
 		sessions = 10_000
+	case testing.Short():
+		sessions = 100
 	}
 	s := newQueueSite(t, emulator.Queue{Sessions: true})
 	s.put(t, 1, sessions, sessions)

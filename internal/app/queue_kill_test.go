@@ -51,8 +51,11 @@ func pullQueue(worker *process, run string, loops int) (work.Report, error) {
 // leaves behind are made to expire at once, which is when its messages come again.
 func TestKilledQueueWorkerLosesAndRepeatsNothing(t *testing.T) {
 	kills := 8
-	if isSoak() {
+	switch {
+	case isSoak():
 		kills = 200
+	case testing.Short():
+		kills = 3
 	}
 	for _, source := range queueSources {
 		t.Run(source.name, func(t *testing.T) {
