@@ -193,7 +193,6 @@ func TestKeyIsRequired(t *testing.T) {
 }
 
 func TestDroppedConnections(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, 4, 40_000)
 	worker := start(t, "worker", s.settings.with("BATCH_COUNT=1000", "GET_METADATA=TRUE", "EVENT_HUB_PREFETCH=300"))
 	done := make(chan struct{})
@@ -224,7 +223,6 @@ func TestDroppedConnections(t *testing.T) {
 
 // A link that the service detaches, for any reason but another owner, is opened again.
 func TestDetachedLinks(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, 2, 30_000)
 	worker := start(t, "worker", s.settings.with("BATCH_COUNT=1000", "GET_METADATA=TRUE", "EVENT_HUB_PREFETCH=300"))
 	done := make(chan struct{})
@@ -252,7 +250,6 @@ func TestDetachedLinks(t *testing.T) {
 
 // At its deadline a loop stores and settles what it holds, and says what is left.
 func TestDeadline(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, 2, 5_000_000)
 	worker := start(t, "worker", s.settings)
 	began := time.Now()
@@ -328,7 +325,6 @@ func TestHangingWorker(t *testing.T) {
 // Storage that is away for a while delays a run; one that is away for longer than the deadline fails
 // it, and the next run stores everything. Nothing is stored twice in either case.
 func TestStorageDown(t *testing.T) {
-	t.Parallel()
 	connection := azuritetest.Run(t)
 	gate, connection := newGate(t, connection)
 	s := newSite(t, 2, 20_000)

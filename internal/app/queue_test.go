@@ -256,9 +256,9 @@ func TestRedeliveredMessagesAreNotStoredAgain(t *testing.T) {
 			return held, err
 		}
 		d.Store = h
-		// The batch is stored after half a lock, and the loop goes on.
+		// The batch is stored after half a lock, and the loop goes on. On a slow machine it comes several times.
 		row := drainQueue(t, d, 1, work.Drained).Sources[0]
-		if row.Messages != 100 || row.RedeliveryExpected != 100 || row.AlreadyStored != 100 || row.Blobs != 1 {
+		if row.Messages != 100 || row.RedeliveryExpected < 100 || row.AlreadyStored < 100 || row.Blobs != 1 {
 			t.Errorf("dead-letter %t: %+v", deadletter, row)
 		}
 		s.once(t, 100)
