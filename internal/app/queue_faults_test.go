@@ -193,27 +193,36 @@ func TestDroppedQueueConnections(t *testing.T) {
 	for _, source := range queueSources {
 		t.Run(source.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=100")
+			s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=100", "WORKER_TIMEOUT=50")
 			s.put(t, 1, 10_000, source.sessions)
 			worker := start(t, "worker", s.settings)
-			pulled := make(chan error, 1)
+			pulled := make(chan struct{})
+			var pullErr error
 			go func() {
-				_, err := pullQueue(worker, "drops", 3)
-				pulled <- err
+				defer close(pulled)
+				_, pullErr = pullQueue(worker, "drops", 3)
 			}()
+			// A settlement that meets a dropped connection is tried again after seconds: the drain goes on later
+			// than a wait's limit, or ends at its deadline before the last drop.
 			for n := range 6 {
-				waitFor(t, "more to be completed", func() bool {
-					info, err := s.bus.Queue(s.path)
-					return err != nil || info.Completed > int64(n)*1000
-				})
+				for more := false; !more; {
+					select {
+					case <-pulled:
+						more = true
+					case <-time.After(10 * time.Millisecond):
+						info, err := s.bus.Queue(s.path)
+						more = err != nil || info.Completed > int64(n)*1000
+					}
+				}
 				if n%3 == 0 {
 					s.bus.DropConnections()
 				} else {
 					s.bus.DetachLinks(func(l emulator.Link) bool { return l.Receives && l.Address == s.path }, "amqp:link:detach-forced", "the test did it")
 				}
 			}
-			if err := <-pulled; err != nil {
-				t.Fatal(err)
+			<-pulled
+			if pullErr != nil {
+				t.Fatal(pullErr)
 			}
 			if _, err := s.bus.ExpireLocks(s.path); err != nil {
 				t.Fatal(err)
@@ -231,7 +240,7 @@ func TestDroppedQueueConnections(t *testing.T) {
 func TestSettlementRepliesLost(t *testing.T) {
 	t.Parallel()
 	for _, sessions := range []int{0, 4} {
-		s := newSource(t, sessions, false, "BATCH_COUNT=50", "WORKER_TIMEOUT=20")
+		s := newSource(t, sessions, false, "BATCH_COUNT=50", "WORKER_TIMEOUT=50")
 		s.put(t, 1, 1000, sessions)
 		s.bus.LoseSettlementReplies(5)
 		s.bus.DetachOnSettlements(3)
