@@ -238,7 +238,7 @@ func (h *hooked) Create(ctx context.Context, name string, body []byte, metadata 
 func TestRedeliveredMessagesAreNotStoredAgain(t *testing.T) {
 	t.Parallel()
 	for _, deadletter := range []bool{false, true} {
-		s := newQueueSite(t, emulator.Queue{LockDuration: 2 * time.Second})
+		s := newQueueSite(t, emulator.Queue{LockDuration: 5 * time.Second})
 		if deadletter {
 			s.path, s.folder = "orders/$DeadLetterQueue", "orders/deadletter"
 			s.settings = s.settings.with("SERVICE_BUS_SUBQUEUE=deadletter")
