@@ -45,6 +45,7 @@ func queueCases(quick bool) []queueCase {
 		{body: kib, loops: 1, store: "discard", messages: 200_000, oneByOne: 1500, delay: 2 * time.Millisecond},
 		{body: kib, loops: 1, store: "discard", messages: 100_000, oneByOne: 400, delay: 10 * time.Millisecond},
 		{body: kib, loops: 4, store: "discard", messages: 200_000, oneByOne: 80_000},
+		{body: kib, loops: 16, store: "discard", messages: 200_000},
 		{body: 100, loops: 1, store: "discard", messages: 200_000, oneByOne: 40_000},
 		{body: 8192, loops: 1, store: "discard", messages: 100_000, oneByOne: 40_000},
 		{body: 1 << 20, loops: 1, store: "discard", messages: 1000},
