@@ -40,6 +40,8 @@ const contentType = "text/plain; charset=utf-8"
 // Azure keeps blobs in a container of Azure Blob Storage, as block blobs of one Put each.
 type Azure struct {
 	container *container.Client
+	// lease is how long a lock outlives a process that dies, shorter in tests alone.
+	lease time.Duration
 }
 
 // OpenAzure opens a container of a storage account; ErrNoContainer says that there is none. It needs
@@ -51,7 +53,7 @@ func OpenAzure(ctx context.Context, o Options) (*Azure, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout) // an account's misspelt name looks like an outage
 	defer cancel()
-	s := &Azure{container: client}
+	s := &Azure{container: client, lease: leaseTime}
 	err = s.checkContainer(ctx)
 	if errors.Is(err, ErrNoContainer) && o.Create {
 		try := newAttempts(ctx, 0)

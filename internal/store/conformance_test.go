@@ -48,6 +48,9 @@ func TestConformance(t *testing.T) {
 		{"a list is in order of names", listOrder},
 		{"a list can be left", listLeft},
 		{"a cancelled context stores nothing", cancelled},
+		{"a lock is one holder's", lockHeld},
+		{"of many who lock one wins", oneLocks},
+		{"a lock is no blob of another's", lockApart},
 	}
 	for _, i := range implementations {
 		t.Run(i.name, func(t *testing.T) {
