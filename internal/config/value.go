@@ -132,6 +132,15 @@ var units = map[string]int{
 	"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30,
 }
 
+// noted takes what v takes, and notes that it was given.
+func noted(given *bool, v value) value {
+	return value{v.expected, func(text string) error {
+		err := v.parse(text)
+		*given = *given || err == nil
+		return err
+	}}
+}
+
 // matching takes text that the whole of pattern matches.
 func matching(into *string, pattern *regexp.Regexp, expected string) value {
 	return value{expected, func(text string) error {
@@ -202,6 +211,11 @@ func container(into *string) value {
 		*into = text
 		return nil
 	}}
+}
+
+// storageQueue takes the name of a queue of Queue Storage, which has the rules of a container's.
+func storageQueue(into *string) value {
+	return value{"a storage queue's name: 3 to 63 lower-case letters, digits and single hyphens", container(into).parse}
 }
 
 const maxFolder = 256
