@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 
 	"persistor/internal/api"
 	"persistor/internal/config"
 	"persistor/internal/fanout"
+	"persistor/internal/host"
 )
 
 // OpenInvoker makes an invoker out of its settings. Log lines go to logs. The error is a *config.Error
@@ -34,24 +36,17 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
+	runs := &runner{dispatcher: dispatcher, planner: planner, lock: newRunLock(c), log: log}
+	var handler http.Handler = api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runs)
+	// Without the host in front anybody could call the functions that have no key.
+	if c.Server.FunctionsHost {
+		handler = host.Handler(invokerFunctions(runs, handler, c.Timeout, log), handler, log)
+	}
 	return &Program{
-		Handler: api.NewInvoker(
-			api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log},
-			runner{dispatcher, planner},
-		),
+		Handler: handler,
 		Log:     log,
 		address: c.Server.Address,
 		drain:   c.Budget(),
 		close:   closing,
 	}, nil
-}
-
-// runner carries out runs by one planner.
-type runner struct {
-	dispatcher *fanout.Dispatcher
-	planner    fanout.Planner
-}
-
-func (r runner) Run(ctx context.Context, req fanout.Request) (fanout.Report, error) {
-	return r.dispatcher.Run(ctx, r.planner, req)
 }
