@@ -34,6 +34,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/fanout":          {"internal/work"},
 		"internal/api":             {"internal/fanout", "internal/work"},
 		"internal/config":          {"internal/work"},
+		"internal/host":            nil,
 		"internal/publish":         {"internal/message", "internal/config", "internal/amqpclient"},
 		"internal/audit":           {"internal/message", "internal/record", "internal/store", "internal/work"},
 	}
