@@ -157,6 +157,9 @@ func TestAzureLockAnswersLost(t *testing.T) {
 		if err := l.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		if h := f.direct.holder(t.Context(), lockName); h != (Holder{}) {
+			t.Errorf("after its end %+v has it", h)
+		}
 	}
 }
 
