@@ -8,8 +8,12 @@
 //	                     '---> QueueDrainer --> pull.Queue ------> servicebus.Receiver (Service Bus)
 //	                                            pull.Session ----> servicebus.Session
 //	                                                 '-----------> store
-//	invoker: api.NewInvoker --> fanout.Dispatcher --> POST to workers
-//	                                  '--> planner --> eventhub.Hub or servicebus.Entity
+//	invoker: api.NewInvoker --> runner --> runLock -----------> store               (the lease of a run)
+//	                                 '--> fanout.Dispatcher --> POST to workers
+//	                                       '--> planner ------> eventhub.Hub or servicebus.Entity
+//
+// Under the Functions host, host.Handler stands before either surface, and makes calls of it from those invocations
+// of HTTP functions that the host does not forward; an invoker's timer and queue it brings to the runner.
 package app
 
 import (
@@ -30,6 +34,7 @@ import (
 
 	"persistor/internal/api"
 	"persistor/internal/config"
+	"persistor/internal/host"
 	"persistor/internal/pull/eventhub"
 	"persistor/internal/store"
 )
@@ -40,6 +45,7 @@ type Program struct {
 	// Log is what the program logs to.
 	Log     *slog.Logger
 	address string
+	hosted  bool // by the Functions host
 	drain   time.Duration
 	close   func(context.Context) error
 }
@@ -69,6 +75,10 @@ const (
 	ExitOK       = 0
 	ExitFailed   = 1 // the program could not start or work
 	ExitSettings = 2 // its settings are wrong
+	// ExitRestart is what an orderly end has under the Functions host, which starts a custom handler that ended with 0
+	// never again, one that ended with 200 at once, and counts every other end as one of three errors that it takes
+	// (azure-functions-host: WorkerProcess.OnProcessExited, HttpFunctionInvocationDispatcher).
+	ExitRestart = 200
 )
 
 // Main runs a program from its settings to its end, and returns the exit status. SIGTERM and Ctrl-C end
@@ -92,7 +102,19 @@ func Main(ctx context.Context, open func(context.Context, config.Lookup, io.Writ
 		fmt.Fprintln(os.Stderr, "persistor:", err)
 		return ExitFailed
 	}
+	if program.hosted {
+		return ExitRestart
+	}
 	return ExitOK
+}
+
+// serve is what a program answers with: its HTTP surface, and under the Functions host its functions, too. Those
+// without HTTP are served there alone, since the host guards them.
+func serve(s config.Server, surface http.Handler, functions map[string]host.Function, log *slog.Logger) http.Handler {
+	if !s.Hosted {
+		return surface
+	}
+	return host.Handler(functions, surface, log)
 }
 
 // newLog logs lines of JSON, as the Functions host and every log collector read them.

@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 
 	"persistor/internal/api"
 	"persistor/internal/config"
 	"persistor/internal/fanout"
-	"persistor/internal/host"
 )
 
 // OpenInvoker makes an invoker out of its settings. Log lines go to logs. The error is a *config.Error
@@ -37,15 +35,12 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 		log.Warn(w)
 	}
 	runs := &runner{dispatcher: dispatcher, planner: planner, lock: newRunLock(c), log: log}
-	var handler http.Handler = api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runs)
-	// Without the host in front anybody could call the functions that have no key.
-	if c.Server.FunctionsHost {
-		handler = host.Handler(invokerFunctions(runs, handler, c.Timeout, log), handler, log)
-	}
+	surface := api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runs)
 	return &Program{
-		Handler: handler,
+		Handler: serve(c.Server, surface, invokerFunctions(runs, surface, c.Timeout, log), log),
 		Log:     log,
 		address: c.Server.Address,
+		hosted:  c.Server.Hosted,
 		drain:   c.Budget(),
 		close:   closing,
 	}, nil

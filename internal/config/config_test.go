@@ -207,8 +207,8 @@ func TestGood(t *testing.T) {
 		{[]string{"EVENT_HUB_CHECKPOINT_UPDATE_RATE", "50000"}, func(w Worker) any { return w.Checkpoint.Every }, 50_000},
 		{[]string{"PORT", "9000"}, func(w Worker) any { return w.Server.Address }, ":9000"},
 		{[]string{"LISTEN_ADDRESS", "[::1]:0", "PORT", "9000"}, func(w Worker) any { return w.Server.Address }, "[::1]:0"},
-		{[]string{"FUNCTIONS_CUSTOMHANDLER_PORT", "9001"}, func(w Worker) any { return w.Server.FunctionsHost }, true},
-		{[]string{"LISTEN_ADDRESS", "127.0.0.1:0", "PORT", "9000"}, func(w Worker) any { return w.Server.FunctionsHost }, false},
+		{[]string{"FUNCTIONS_CUSTOMHANDLER_PORT", "9001"}, func(w Worker) any { return w.Server.Hosted }, true},
+		{[]string{"LISTEN_ADDRESS", "127.0.0.1:0", "PORT", "9000"}, func(w Worker) any { return w.Server.Hosted }, false},
 		{[]string{"FUNCTIONS_CUSTOMHANDLER_PORT", "9001", "LISTEN_ADDRESS", "0.0.0.0:1", "PORT", "9000"}, func(w Worker) any { return w.Server.Address }, "127.0.0.1:9001"},
 	} {
 		if diff := cmp.Diff(test.want, test.of(readWorker(t, test.changes...))); diff != "" {

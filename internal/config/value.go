@@ -132,15 +132,6 @@ var units = map[string]int{
 	"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30,
 }
 
-// noted takes what v takes, and notes that it was given.
-func noted(given *bool, v value) value {
-	return value{v.expected, func(text string) error {
-		err := v.parse(text)
-		*given = *given || err == nil
-		return err
-	}}
-}
-
 // matching takes text that the whole of pattern matches.
 func matching(into *string, pattern *regexp.Regexp, expected string) value {
 	return value{expected, func(text string) error {
@@ -311,6 +302,14 @@ func port(into *string, host string) value {
 		}
 		*into = net.JoinHostPort(host, strconv.Itoa(n))
 		return nil
+	}}
+}
+
+// noting also says whether the setting was given.
+func noting(given *bool, v value) value {
+	return value{v.expected, func(text string) error {
+		*given = true
+		return v.parse(text)
 	}}
 }
 
