@@ -128,7 +128,7 @@ func TestWrongEntityAndKey(t *testing.T) {
 			_, invoker := s.pair(t, append(test.settings, "INVOKER_TIMEOUT=12", "WORKER_TIMEOUT=10")...)
 			began := time.Now()
 			var report fanout.Report
-			status, text := call(t, invoker.url+"/api/invoke?N=1", "", &report)
+			status, text := call(t, invoker.url+"/api/invoke?N=1&exclusive=false", "", &report)
 			if status != 502 || report.Status != fanout.Failed || !strings.Contains(text, test.says) {
 				t.Errorf("status %d, expected 502 and %q: %s", status, test.says, text)
 			}

@@ -30,10 +30,8 @@ type invokerApp struct {
 	host   *hosttest.Host
 }
 
+// invokerFolder is what the folder has beside an HTTP function.
 var invokerFolder = map[string]string{
-	"invoke/function.json": `{"bindings":[
-		{"type":"httpTrigger","direction":"in","name":"req","authLevel":"function","methods":["get","post"],"route":"invoke"},
-		{"type":"http","direction":"out","name":"res"}]}`,
 	"schedule/function.json": `{"bindings":[{"type":"timerTrigger","direction":"in","name":"timer","schedule":"%PERSISTOR_SCHEDULE%"}]}`,
 	"queue/function.json": `{"bindings":[
 		{"type":"queueTrigger","direction":"in","name":"request","queueName":"%PERSISTOR_QUEUE%","connection":"PERSISTOR_STORAGE_CONNECTION_STRING"}]}`,
@@ -42,7 +40,7 @@ var invokerFolder = map[string]string{
 // newInvokerApp runs the app under a host that forwards HTTP or doesn't.
 func newInvokerApp(t *testing.T, forwards bool) *invokerApp {
 	t.Helper()
-	a := &invokerApp{site: newSite(t, 2, 2000), folder: t.TempDir()}
+	a := &invokerApp{site: newSite(t, 2, 2000), folder: newFunctionApp(t, "", "invoke")}
 	a.settings = a.settings.with("GET_METADATA=TRUE", "WORKER_CONCURRENCY=4", "EVENT_HUB_CHECKPOINT_STORAGE_CONN_STRING=file://"+filepath.ToSlash(a.dir))
 	a.worker = start(t, "worker", a.settings)
 	a.gate = newTurnstile(t, a.worker)
@@ -68,7 +66,7 @@ func newInvokerApp(t *testing.T, forwards bool) *invokerApp {
 	return a
 }
 
-// write makes the app's folder.
+// write completes the app's folder.
 func (a *invokerApp) write(t *testing.T, forwards bool) {
 	t.Helper()
 	files := map[string]string{"host.json": fmt.Sprintf(`{"version":"2.0","extensionBundle":{"id":"Microsoft.Azure.Functions.ExtensionBundle","version":"[4.*, 5.0.0)"},"extensions":{"queues":{"batchSize":1,"maxDequeueCount":2}},
@@ -84,13 +82,6 @@ func (a *invokerApp) write(t *testing.T, forwards bool) {
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-	}
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(binary, filepath.Join(a.folder, "handler")); err != nil {
-		t.Fatal(err)
 	}
 }
 
