@@ -116,7 +116,7 @@ func readApp(folder string, overrides map[string]string) (*functionApp, error) {
 			problems = append(problems, fmt.Errorf("function %s: %w", filepath.Base(filepath.Dir(path)), err))
 			continue
 		}
-		if !f.disabled {
+		if !f.disabled && !strings.EqualFold(app.settings["AzureWebJobs."+f.name+".Disabled"], "true") {
 			app.functions = append(app.functions, f)
 		}
 	}

@@ -112,7 +112,8 @@ func obey(text string) (host.Response, error) {
 		select {}
 	case strings.Contains(text, "exit "):
 		_, after, _ := strings.Cut(text, "exit ")
-		status, _ := strconv.Atoi(strings.Fields(after + " 1")[0])
+		var status int
+		_, _ = fmt.Sscanf(after, "%d", &status)
 		os.Exit(status)
 	}
 	response := host.Response{Logs: []string{"did it"}}
