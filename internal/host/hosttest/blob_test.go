@@ -43,6 +43,7 @@ func stored(t *testing.T, connection, container string) map[string]string {
 
 // What an Event Hubs function answers as its output is written where the path says, in what the host takes it for.
 func TestBlobOutput(t *testing.T) {
+	t.Parallel()
 	storage := azuritetest.Run(t)
 	for _, c := range []struct{ dataType, want string }{
 		{"", "\x00\xff"}, {`,"dataType":"binary"`, "AP8="},
@@ -73,6 +74,7 @@ func TestBlobOutput(t *testing.T) {
 
 // An output that can't be written fails the invocation, although the handler has done its part.
 func TestBlobOutputFails(t *testing.T) {
+	t.Parallel()
 	for path, says := range map[string]string{
 		"c/{Nothing}": "no value for named parameter 'Nothing'", "c/{data.nothing}": "property doesn't exist", "c": "no CONTAINER/BLOB", "c/{data.text}": "write output blob",
 	} {
@@ -89,6 +91,7 @@ func TestBlobOutputFails(t *testing.T) {
 }
 
 func TestTemplate(t *testing.T) {
+	t.Parallel()
 	day := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	data := bindingData{
 		"text": "t", "n": int64(7), "kind": day, "utc": utcTime(day), "offset": offsetTime(day), "array": []int64{1}, "yes": true,

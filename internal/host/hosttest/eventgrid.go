@@ -73,7 +73,7 @@ func (f *front) webhook(w http.ResponseWriter, r *http.Request) {
 		validate(w, events)
 		return
 	}
-	if err := f.host.Deliver(context.WithoutCancel(r.Context()), name, events...); err != nil {
+	if err := f.host.Deliver(f.ctx, name, events...); err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}

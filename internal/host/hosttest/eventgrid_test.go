@@ -18,6 +18,7 @@ func gridFunction(binding string) string {
 }
 
 func TestEventGrid(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "persist", gridFunction(""), "")
 	h := run(t, a.with())
 	if err := h.Deliver(t.Context(), "persist", json.RawMessage(gridEvent)); err != nil {
@@ -50,6 +51,7 @@ func TestEventGrid(t *testing.T) {
 }
 
 func TestEventGridWebhook(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "persist", gridFunction(""), "")
 	h := run(t, a.with())
 	hook := h.URL() + "/runtime/webhooks/EventGrid?functionName=persist&code="

@@ -40,6 +40,7 @@ func hubFunction(binding, function string) string {
 }
 
 func TestEventHub(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		binding     string
 		invocations int

@@ -10,6 +10,7 @@ import (
 
 // The host does not start what these tables hold, and says why.
 func TestHostJSONIsRefused(t *testing.T) {
+	t.Parallel()
 	const handler = `"customHandler":{"description":{"defaultExecutablePath":"handler"}}`
 	for _, c := range []struct{ text, says string }{
 		{`{"version":"2.0",` + bundle + `,` + handler + `}`, ""},
@@ -32,6 +33,7 @@ func TestHostJSONIsRefused(t *testing.T) {
 }
 
 func TestFunctionJSONIsRefused(t *testing.T) {
+	t.Parallel()
 	trigger := func(text string) string { return `{"bindings":[{"direction":"in","name":"m",` + text + `}]}` }
 	for _, c := range []struct{ text, says string }{
 		{trigger(`"type":"eventGridTrigger"`), ""},
@@ -63,6 +65,7 @@ func TestFunctionJSONIsRefused(t *testing.T) {
 
 // Everything that is wrong is told at once.
 func TestAllProblemsAreTold(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "1persist", gridFunction(""), `"functionTimeout":"x"`)
 	a.write(t, "queue/function.json", queueFunction)
 	_, err := readApp(a.folder, nil)
@@ -72,6 +75,7 @@ func TestAllProblemsAreTold(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "persist", gridFunction(""), "")
 	for text, says := range map[string]string{
 		`{"IsEncrypted":true}`: "encrypted", `{"Values":{"A":[]}}`: "setting A", `{"Values":{"FUNCTIONS_WORKER_RUNTIME":"node"}}`: "want custom", `{"Values":{}}`: "AzureWebJobsStorage", `[]`: "read ",
@@ -98,6 +102,7 @@ func TestSettings(t *testing.T) {
 }
 
 func TestDisabledFunctions(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "persist", gridFunction(""), "")
 	a.write(t, "other/function.json", `{"disabled":true,"bindings":[{"type":"eventGridTrigger","name":"a"}]}`)
 	app, err := readApp(a.folder, map[string]string{"AzureWebJobs.persist.Disabled": "true"})
@@ -107,6 +112,7 @@ func TestDisabledFunctions(t *testing.T) {
 }
 
 func TestTimeSpans(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]time.Duration{
 		"00:00:10": 10 * time.Second, "1.02:03:04": 26*time.Hour + 3*time.Minute + 4*time.Second, "00:00:00.25": 250 * time.Millisecond,
 		"5": -1, "24:00:00": -1, "00:60:00": -1, "": -1,
@@ -119,6 +125,7 @@ func TestTimeSpans(t *testing.T) {
 }
 
 func TestRetryWaits(t *testing.T) {
+	t.Parallel()
 	policy := &retry{count: -1, least: time.Second, most: 10 * time.Second}
 	for n, want := range []time.Duration{1: time.Second, 2: 2 * time.Second, 4: 8 * time.Second, 5: 10 * time.Second} {
 		if got := policy.wait(n); want > 0 && got != want {

@@ -71,9 +71,7 @@ func TestKill(t *testing.T) {
 	h := run(t, a.with())
 	failed := make(chan error, 1)
 	go func() { failed <- order(t, h, "hang") }()
-	for len(a.kept(t)) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	a.keeps(t, 1)
 	if err := h.Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
