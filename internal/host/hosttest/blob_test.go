@@ -50,8 +50,7 @@ func TestBlobOutput(t *testing.T) {
 	} {
 		container := azuritetest.Container(t)
 		e := newHub(t, "blob=AP8=", "blob=a text", "no output", "blob=a newer text")
-		output := `},{"type":"blob","direction":"out","name":"blob","connection":"STORAGE"` + c.dataType + `,"path":"%CONTAINER%/{PartitionContext.PartitionId}/{EnqueuedTimeUtc:yyyy}/{EnqueuedTimeUtc:MM-dd HHmmss}/{SequenceNumber:0000}.{Properties.kind}txt"`
-		output = strings.ReplaceAll(output, ".{Properties.kind}", ".")
+		output := `},{"type":"blob","direction":"out","name":"blob","connection":"STORAGE"` + c.dataType + `,"path":"%CONTAINER%/{PartitionContext.PartitionId}/{EnqueuedTimeUtc:yyyy}/{EnqueuedTimeUtc:MM-dd HHmmss}/{SequenceNumber:0000}.txt"`
 		a := newApp(t, "persist", hubFunction(`,"dataType":"binary"`+output, ""), "")
 		h := run(t, a.with("HUB=rides", "HUB_CONNECTION="+e.ConnectionString(), "STORAGE="+storage, "CONTAINER="+container))
 		checkpointed(t, h, 3)
@@ -94,12 +93,12 @@ func TestTemplate(t *testing.T) {
 	t.Parallel()
 	day := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	data := bindingData{
-		"text": "t", "n": int64(7), "kind": day, "utc": utcTime(day), "offset": offsetTime(day), "array": []int64{1}, "yes": true,
+		"text": "t", "n": int64(7), "kind": day, "utc": utcTime(day), "offset": offsetTime(day), "array": []int64{1}, "yes": true, "null": nil,
 		"Context": map[string]any{"Id": "0", "Deep": map[string]any{"er": "x"}}, "sys": map[string]any{"RandGuid": "g", "UtcNow": utcTime(day)},
 	}
 	for _, c := range []struct{ path, want string }{
 		{"a/b", "a/b"}, {"{text}-{N}", "t-7"}, {"{{x}}", "{x}"}, {"{context.ID}{Context.Deep.er}", "0x"}, {"{n:0000}", "7"},
-		{"{kind}", "2026-01-02T03-04-05"}, {"{utc}", "2026-01-02T03-04-05Z"}, {"{offset}{offset:yyyy}{array}{yes}{Context}", ""},
+		{"{kind}", "2026-01-02T03-04-05"}, {"{utc}", "2026-01-02T03-04-05Z"}, {"{offset}{offset:yyyy}{array}{yes}{Context}{null}", ""}, {"{null.x}", "!doesn't exist"},
 		{"{kind:yyyy/MM/dd/HHmmss}", "2026/01/02/030405"}, {"{utc:yy-M-d h:m:s.fff tt 'at' ddd}", "26-1-2 3:4:5.678 AM at Fri"},
 		{"{sys.randguid}", "g"}, {"{sys.utcnow:yyyy}", "2026"},
 		{"{", "!closing"}, {"}", "!opening"}, {"{}", "!empty"}, {"{a{b}", "!closing"}, {"{a b}", "!no expression"}, {"{a-b}", "!invalid"}, {"{a..b}", "!no expression"},

@@ -48,6 +48,9 @@ func TestEventGrid(t *testing.T) {
 	if err := json.Unmarshal(many.kept(t)[0].Data["event"], &text); err != nil || text != "["+gridEvent+","+cloudEvent+"]" {
 		t.Errorf("error %v, %s", err, text)
 	}
+	if data := string(many.kept(t)[0].Metadata["data"]); data != `"[{\"k\":\"v\"},[1]]"` {
+		t.Errorf("data %s", data)
+	}
 }
 
 func TestEventGridWebhook(t *testing.T) {
