@@ -39,9 +39,9 @@ const contentType = "text/plain; charset=utf-8"
 
 // Azure keeps blobs in a container of Azure Blob Storage, as block blobs of one Put each.
 type Azure struct {
+	// lease is how long a lock outlives a process that dies, for tests; 0 is leaseTime.
+	lease     time.Duration
 	container *container.Client
-	// lease is how long a lock outlives a process that dies, shorter in tests alone.
-	lease time.Duration
 }
 
 // OpenAzure opens a container of a storage account; ErrNoContainer says that there is none. It needs
@@ -53,7 +53,7 @@ func OpenAzure(ctx context.Context, o Options) (*Azure, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout) // an account's misspelt name looks like an outage
 	defer cancel()
-	s := &Azure{container: client, lease: leaseTime}
+	s := &Azure{container: client}
 	err = s.checkContainer(ctx)
 	if errors.Is(err, ErrNoContainer) && o.Create {
 		try := newAttempts(ctx, 0)

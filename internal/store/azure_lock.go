@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -47,7 +48,7 @@ func (s *Azure) lock(ctx context.Context, name string, holder Holder) (*Lease, e
 	if err != nil {
 		return nil, err
 	}
-	h := &held{store: s, name: name, client: client, done: make(chan struct{})}
+	h := &held{store: s, name: name, length: cmp.Or(s.lease, leaseTime), client: client, done: make(chan struct{})}
 	if err := h.acquire(ctx); err != nil {
 		return nil, err
 	}
@@ -72,6 +73,7 @@ func (s *Azure) lock(ctx context.Context, name string, holder Holder) (*Lease, e
 type held struct {
 	store  *Azure
 	name   string
+	length time.Duration // of the lease
 	client *lease.BlobClient
 	until  time.Time     // until when nobody else can have it
 	done   chan struct{} // closed when nothing renews it any longer
@@ -80,14 +82,14 @@ type held struct {
 // acquire creates the blob if it is missing. A request whose answer got lost is repeated with the same
 // lease id, and the service grants it again.
 func (h *held) acquire(ctx context.Context) error {
-	seconds := int32(max(h.store.lease, leaseTimeShortest) / time.Second)
+	seconds := int32(max(h.length, leaseTimeShortest) / time.Second)
 	var err error
 	for range 3 { // somebody may remove it in between
 		asked := time.Now()
 		try := newAttempts(ctx, 0)
 		_, err = h.client.AcquireLease(try.ctx, seconds, nil)
 		err = try.explain(err)
-		h.until = asked.Add(h.store.lease)
+		h.until = asked.Add(h.length)
 		if !errors.Is(err, ErrNotFound) {
 			break
 		}
@@ -131,7 +133,7 @@ func (h *held) say(ctx context.Context, words []byte) error {
 // as long as it lasts.
 func (h *held) renew(ctx context.Context, lost chan<- error) {
 	defer close(h.done)
-	pause := h.store.lease / renewals
+	pause := h.length / renewals
 	for {
 		sleep(ctx, pause)
 		asked := time.Now()
@@ -144,13 +146,13 @@ func (h *held) renew(ctx context.Context, lost chan<- error) {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			h.until = asked.Add(h.store.lease)
-			pause = h.store.lease / renewals
+			h.until = asked.Add(h.length)
+			pause = h.length / renewals
 		case answered(err) || !time.Now().Before(h.until):
 			lost <- fmt.Errorf("renew lock %q: %w", h.name, err)
 			return
 		default: // without an answer, such as one without a token
-			pause = h.store.lease / renewals / 10
+			pause = h.length / renewals / 10
 		}
 	}
 }

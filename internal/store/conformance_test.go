@@ -42,15 +42,15 @@ func TestConformance(t *testing.T) {
 		{"of many who set metadata one is the last", oneIsLast},
 		{"a name is given once", createdOnce},
 		{"of many creators one wins", oneWinner},
+		{"a lock is one holder's", lockHeld},
+		{"of many who lock one wins", oneLocks},
+		{"a lock is no blob of another's", lockApart},
 		{"names are refused alike", badNames},
 		{"metadata are refused alike", badMetadata},
 		{"what is not there is not found", notFound},
 		{"a list is in order of names", listOrder},
 		{"a list can be left", listLeft},
 		{"a cancelled context stores nothing", cancelled},
-		{"a lock is one holder's", lockHeld},
-		{"of many who lock one wins", oneLocks},
-		{"a lock is no blob of another's", lockApart},
 	}
 	for _, i := range implementations {
 		t.Run(i.name, func(t *testing.T) {

@@ -2,8 +2,7 @@
 //
 // A blob's name is its identity: [Store.Create] stores it only if the name is free, and says what is
 // there when it is not. What may change is the metadata, by [Store.SetMetadata]. Two implementations behave alike, and one conformance suite holds both to it:
-// [Azure] over Blob Storage, and [Dir] over a local directory that several processes may share. Both are a
-// [Locker], too.
+// [Azure] over Blob Storage, and [Dir] over a local directory that several processes may share.
 package store
 
 import (
