@@ -199,10 +199,7 @@ func (f *front) ask(ctx context.Context, function *function, r *http.Request, bo
 			request["Body"] = base64.StdEncoding.EncodeToString(body)
 		}
 	}
-	metadata := bindingData{"Query": flat(r.URL.Query()), "Headers": flat(r.Header)}
-	for name, value := range values {
-		metadata[name] = value
-	}
+	metadata := bindingData{"Query": flat(r.URL.Query()), "Headers": flat(r.Header), "Params": values}
 	a, err := f.host.execute(ctx, call{function: function, data: request, metadata: metadata})
 	if err != nil {
 		return reply{status: http.StatusInternalServerError}
