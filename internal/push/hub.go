@@ -44,21 +44,19 @@ type reach struct{ first, last int64 }
 // unknown is a chain of which nothing is known.
 func unknown() reach { return reach{0, -1} }
 
-// holds reports whether sequence number n is in it.
-func (r reach) holds(n int64) bool { return r.first <= n && n <= r.last }
+// meets reports whether sequence number n is in it, or the next one.
+func (r reach) meets(n int64) bool { return r.first <= r.last && r.first <= n && n <= r.last+1 }
 
 // start is where the loop begins whose first message is number first: behind what is known to be stored, if that
-// message is in it or follows on from it, so that it needs no look at what is there.
+// message follows on from it, so that it needs no look at what is there.
 func (r reach) start(first, target int64) pull.Start {
-	if r.first <= r.last && r.first <= first && first <= r.last+1 {
-		return pull.Start{After: r.last, Anchored: true, Known: true, Target: target}
-	}
-	return pull.Start{After: first - 1, Target: target}
+	known := r.meets(first)
+	return pull.Start{After: first - 1, Anchored: known, Known: known, Target: target}
 }
 
 // extend takes in that first to last are stored now.
 func (r *reach) extend(first, last int64) {
-	if r.first <= r.last && r.first <= first && first <= r.last+1 {
+	if r.meets(first) {
 		r.last = max(r.last, last)
 	} else {
 		*r = reach{first, last}
@@ -159,6 +157,11 @@ func (w *writer) String() string {
 
 // to stores what is left in a folder, of whose chain it is known how far it reaches.
 func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *reach) error {
+	if chain.meets(w.first()) {
+		if w.left = behind(w.left, chain.last); len(w.left) == 0 {
+			return nil
+		}
+	}
 	first, last := w.first(), w.last()
 	deadline, _ := ctx.Deadline()
 	source := &given{messages: w.left, stored: -1}

@@ -2,8 +2,10 @@ package push
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"persistor/internal/host"
@@ -76,32 +78,76 @@ func readHubEvent(f *fields, n int, m *message.Message) (err error) {
 	return err
 }
 
-// ownSystem are system properties that the metadata have under other names.
-var ownSystem = []string{"x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-partition-key"}
+// ownSystem are system properties that the metadata have under names of their own.
+var ownSystem = []string{
+	"x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-partition-key",
+	"SequenceNumber", "Offset", "EnqueuedTimeUtc", "PartitionKey",
+}
 
-// setSystem takes a system property, which is one of the properties section (AMQP 1.0 part 3, 3.2.4) by its name there, or
-// an annotation.
+// setSystem takes a system property: one of the properties section (AMQP 1.0 part 3, 3.2.4) by its name there, or an
+// annotation. One that has another type than there is an annotation, too.
 func setSystem(m *message.Message, name string, value any) {
-	texts := map[string]**string{
-		"content-type": &m.ContentType, "content-encoding": &m.ContentEncoding, "subject": &m.Subject, "to": &m.To,
-		"reply-to": &m.ReplyTo, "group-id": &m.GroupID, "reply-to-group-id": &m.ReplyToGroupID,
-	}
-	text, isText := value.(string)
-	switch field := texts[name]; {
-	case slices.Contains(ownSystem, name):
-		return
-	case field != nil && isText:
-		*field = &text
-		return
-	case name == "message-id" && isText:
-		m.ID = text
-		return
-	case name == "correlation-id" && isText:
-		m.CorrelationID = text
+	if value == nil || slices.Contains(ownSystem, name) || setText(m, name, value) || setOther(m, name, value) {
 		return
 	}
 	if m.Annotations == nil {
 		m.Annotations = map[string]any{}
 	}
 	m.Annotations[name] = value
+}
+
+// setText takes a property that is a string.
+func setText(m *message.Message, name string, value any) bool {
+	text, ok := value.(string)
+	if !ok {
+		return false
+	}
+	switch name {
+	case "message-id":
+		m.ID = text
+	case "correlation-id":
+		m.CorrelationID = text
+	case "content-type":
+		m.ContentType = &text
+	case "content-encoding":
+		m.ContentEncoding = &text
+	case "subject":
+		m.Subject = &text
+	case "to":
+		m.To = &text
+	case "reply-to":
+		m.ReplyTo = &text
+	case "group-id":
+		m.GroupID = &text
+	case "reply-to-group-id":
+		m.ReplyToGroupID = &text
+	default:
+		return false
+	}
+	return true
+}
+
+// setOther takes a property that is not a string in AMQP.
+func setOther(m *message.Message, name string, value any) bool {
+	text, _ := value.(string)
+	at, timeErr := parseTime(text)
+	binary, binaryErr := base64.StdEncoding.DecodeString(text)
+	number, isNumber := value.(int64)
+	switch {
+	case name == "group-sequence" && isNumber && number >= 0 && number <= math.MaxUint32:
+		m.GroupSequence = new(uint32(number))
+	case name == "message-id" && isNumber && number >= 0:
+		m.ID = uint64(number)
+	case name == "correlation-id" && isNumber && number >= 0:
+		m.CorrelationID = uint64(number)
+	case name == "user-id" && text != "" && binaryErr == nil:
+		m.UserID = binary
+	case name == "creation-time" && timeErr == nil:
+		m.CreationTime = &at
+	case name == "absolute-expiry-time" && timeErr == nil:
+		m.AbsoluteExpiryTime = &at
+	default:
+		return false
+	}
+	return true
 }
