@@ -42,6 +42,7 @@ func newPush(c config.Push, o push.Options, log *slog.Logger) *Program {
 		Handler: host.Handler(map[string]host.Function{pushFunction: persist(c, o)}, nil, log),
 		Log:     log,
 		address: c.Server.Address,
+		hosted:  c.Server.Hosted,
 		drain:   c.Timeout,
 		close: func(context.Context) error {
 			closeSinks(o)

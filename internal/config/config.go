@@ -65,6 +65,8 @@ type Invoker struct {
 type Server struct {
 	// Address is the host and port to listen on; port 0 takes a free one.
 	Address string
+	// Hosted tells that the Azure Functions host runs the program, as its custom handler.
+	Hosted bool
 	// Key is what callers have to present as x-functions-key; "" lets everybody in.
 	Key      Secret
 	LogLevel slog.Level

@@ -121,7 +121,7 @@ func (p *Push) settings(connection *Secret) []setting {
 		setting{name: "BINDING_TIMEOUT", value: seconds(&p.Timeout, 5*time.Second, 24*time.Hour), otherwise: "230, or 30 for Event Grid",
 			meaning: "How long one invocation may last, storage that is down included. It has to be less than `functionTimeout` in host.json, at which the host kills the program; Event Grid waits 30 s. The program answers a tenth of it earlier, or 10 s if that is less."},
 		setting{name: "LOG_LEVEL", value: level(&p.Server.LogLevel), fallback: "info", meaning: logLevel},
-		setting{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: port(&p.Server.Address, "127.0.0.1"), required: true,
+		setting{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: noting(&p.Server.Hosted, port(&p.Server.Address, "127.0.0.1")), required: true,
 			meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1. The host sets it, and nobody else calls the program."},
 	)
 }

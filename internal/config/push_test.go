@@ -82,7 +82,7 @@ func readPush(t *testing.T, of Service, changes ...string) Push {
 // The original's settings are enough, unchanged.
 func TestPushDefaults(t *testing.T) {
 	want := Push{
-		Server:  Server{Address: "127.0.0.1:43210"},
+		Server:  Server{Address: "127.0.0.1:43210", Hosted: true},
 		Service: BindingEventGrid,
 		Storage: Storage{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "messages"},
 		Record:  Record{Separator: "\n\n"},

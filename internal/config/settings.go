@@ -209,6 +209,6 @@ func (s *Server) settings(otherwise string) []setting {
 		{name: "LOG_LEVEL", value: level(&s.LogLevel), fallback: "info", meaning: logLevel},
 		{name: "PORT", value: port(&s.Address, ""), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port to listen on at every address of the host, as container platforms set it."},
 		{name: "LISTEN_ADDRESS", value: address(&s.Address), otherwise: "`" + otherwise + "`", meaning: "Address to listen on; goes before `PORT`."},
-		{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: port(&s.Address, "127.0.0.1"), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1; goes before both."},
+		{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: noting(&s.Hosted, port(&s.Address, "127.0.0.1")), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1; goes before both."},
 	}
 }
