@@ -54,9 +54,8 @@ type Partition struct {
 func (p *Partition) Run(ctx context.Context) work.Source {
 	began := time.Now()
 	c := &chain{
-		sink: p.Sink, log: p.Source, folder: p.Folder, partition: p.Partition, run: p.RunID,
-		every: p.CheckpointEvery, progress: p.Progress,
-		anchored: p.Start.Anchored, after: -1, settled: -1,
+		loop: &p.Loop, log: p.Source, partition: p.Partition, every: p.CheckpointEvery,
+		anchored: p.Start.Anchored, after: -1, settled: -1, looked: math.MinInt64,
 	}
 	if p.Start.Anchored {
 		c.after, c.settled = p.Start.After, p.Start.After
