@@ -17,6 +17,7 @@ import (
 
 	"persistor/emulator"
 	"persistor/internal/azurite/azuritetest"
+	"persistor/internal/record"
 	"persistor/internal/work"
 )
 
@@ -279,4 +280,68 @@ func TestTimedAppend(t *testing.T) {
 		t.Errorf("%q, want %q", names, want)
 	}
 	d.stored()
+}
+
+// Messages of Service Bus are appended, too: a blob for each receiver, or session, and minute, which is marked
+// as long as what was appended last may come again.
+func TestQueueIsAppended(t *testing.T) {
+	for mode, settings := range appendModes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := newQueueSite(t, emulator.Queue{}, append(settings, "BATCH_COUNT=100")...)
+			s.put(t, 1, 3000, 0)
+			report := drainQueue(t, s.drainer(t), 2, work.Drained)
+			held, _ := s.blobs(t)
+			if report.Messages != 3000 || report.Blobs != int64(len(held)) || len(held) > 8 {
+				t.Errorf("%d blobs: %+v", len(held), report)
+			}
+			for _, h := range held {
+				if h.Unsettled || h.Begun == 0 || h.Begun > 100 {
+					t.Errorf("%+v", h)
+				}
+			}
+			s.once(t, 3000)
+			s.empty(t)
+		})
+	}
+}
+
+func TestSessionsAreAppendedInOrder(t *testing.T) {
+	for mode, settings := range appendModes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := newQueueSite(t, emulator.Queue{Sessions: true}, append(settings, "BATCH_COUNT=30")...)
+			for n := range 2 { // a run goes on with the blobs of the one before
+				s.put(t, 1+n*1000, 1000, 10)
+				report := drainQueue(t, s.drainer(t), 3, work.Drained)
+				if report.Messages != 1000 {
+					t.Errorf("%+v", report)
+				}
+			}
+			s.once(t, 2000)
+			s.empty(t)
+			if held, _ := s.blobs(t); len(held) > 30 || mode == "append" && len(held) > 20 { // more at midnight, and a minute's end
+				t.Errorf("%d blobs of 10 sessions", len(held))
+			}
+		})
+	}
+}
+
+// A set of numbers with too many holes for a blob's metadata ends the blob.
+func TestAppendedSetsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newQueueSite(t, emulator.Queue{Sessions: true}, "APPEND=TRUE", "BATCH_COUNT=300")
+	s.put(t, 1, 9000, 3) // each has every third number
+	d := s.drainer(t)
+	drainQueue(t, d, 1, work.Drained)
+	s.once(t, 9000)
+	held, _ := s.blobs(t)
+	for _, h := range held {
+		if n := h.Held.EncodedLen(); n > record.MaxHeldGrowing {
+			t.Errorf("%d bytes of text for %d numbers", n, h.Held.Len())
+		}
+	}
+	if len(held) <= 3 {
+		t.Errorf("%d blobs, each of 3,000 holes", len(held))
+	}
 }
