@@ -69,7 +69,7 @@ settings, nothing was begun.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newWorker(), newInvoker(), newVersion())
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newWorker(), newInvoker(), newPush(), newVersion())
 	return root
 }
 

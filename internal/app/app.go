@@ -1,4 +1,4 @@
-// Package app makes the two programs out of their parts. It alone knows every part.
+// Package app makes the programs out of their parts. It alone knows every part.
 //
 //	settings --> config --.
 //	                      v
@@ -11,6 +11,10 @@
 //	invoker: api.NewInvoker --> runner --> runLock -----------> store               (the lease of a run)
 //	                                 '--> fanout.Dispatcher --> POST to workers
 //	                                       '--> planner ------> eventhub.Hub or servicebus.Entity
+//	push:    host.Handler --> push.Hub ---> pull.Partition           (an Event Hub's trigger)
+//	                     '--> push.Queue -> pull.Queue               (Service Bus's)
+//	                     '--> push.Grid                              (Event Grid's)
+//	                              '-------> store
 //
 // Under the Functions host, host.Handler stands before either surface, and makes calls of it from those invocations
 // of HTTP functions that the host does not forward; an invoker's timer and queue it brings to the runner.
@@ -39,7 +43,7 @@ import (
 	"persistor/internal/store"
 )
 
-// Program is a worker or an invoker, ready to run.
+// Program is a worker, an invoker or a push program, ready to run.
 type Program struct {
 	Handler http.Handler
 	// Log is what the program logs to.
