@@ -352,31 +352,37 @@ func mebibytes(t *testing.T, quantity string) int {
 
 // The schedule calls the invoker, and the invoker a worker, at paths that they serve.
 func TestCallsArrive(t *testing.T) {
-	key := strings.Repeat("k", 32)
-	served := map[string]http.Handler{
-		"persistor-worker":  api.NewWorker(api.WorkerOptions{Key: key}, nil),
-		"persistor-invoker": api.NewInvoker(api.InvokerOptions{Key: key}, nil),
-	}
 	for _, overlay := range overlays {
 		c := render(t, overlay)
 		var job workload
 		at(t, c.named(t, "CronJob/persistor-schedule"), "spec.jobTemplate.spec.template.spec", &job)
 		args := job.Container[0].Args
-		for _, target := range []string{args[len(args)-1], c.settings(t)["FUNC_TO_INVOKE"]} {
+		for program, target := range map[string]string{"invoker": args[len(args)-1], "worker": c.settings(t)["FUNC_TO_INVOKE"]} {
 			u, err := url.Parse(target)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c["Service/"+u.Host] == nil || served[u.Host] == nil {
-				t.Errorf("%s: %s: there is no service %q", overlay, target, u.Host)
-				continue
+			if u.Host != "persistor-"+program || c["Service/"+u.Host] == nil {
+				t.Errorf("%s: %s: there is no such service of the %s", overlay, target, program)
 			}
-			answer := httptest.NewRecorder()
-			served[u.Host].ServeHTTP(answer, httptest.NewRequest(http.MethodPost, u.RequestURI(), nil))
-			if answer.Code != http.StatusUnauthorized { // it is there, and asks for the key
-				t.Errorf("%s: POST %s without a key: %d, want %d", overlay, target, answer.Code, http.StatusUnauthorized)
-			}
+			checkServed(t, program, u.Path)
 		}
+	}
+}
+
+// checkServed asks a program for a path without a key: it says that it wants one, and not that it doesn't
+// know the path.
+func checkServed(t *testing.T, program, path string) {
+	t.Helper()
+	key := strings.Repeat("k", 32)
+	handler := api.NewWorker(api.WorkerOptions{Key: key}, nil)
+	if program == "invoker" {
+		handler = api.NewInvoker(api.InvokerOptions{Key: key}, nil)
+	}
+	answer := httptest.NewRecorder()
+	handler.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, path, nil))
+	if answer.Code != http.StatusUnauthorized {
+		t.Errorf("POST %s of the %s without a key: %d, want %d", path, program, answer.Code, http.StatusUnauthorized)
 	}
 }
 
