@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -118,6 +119,46 @@ func TestHooks(t *testing.T) {
 		}
 		if sh, ps := of(script, `\$\{?([A-Z_]+)`), of(other, `\$env:([A-Z_]+)`); !slices.Equal(sh, ps) {
 			t.Errorf("%s reads %v, %s %v", script, sh, other, ps)
+		}
+	}
+}
+
+// The step that connects the invoker hands the key over by a pipe alone: no argument has it, which every
+// process of the machine could read, and nothing prints it. Without a key it changes nothing. The program az
+// that it calls is here one that notes what it is given.
+func TestConnectKeepsTheKey(t *testing.T) {
+	const az = `#!/bin/sh
+echo "$*" >> "$NOTES"
+case "$1 $2 $3" in
+"functionapp keys list") printf '%s\n' "$KEY" ;;
+"keyvault secret set") cat > "$SECRET" ;;
+esac
+`
+	for _, key := range []string{"k3y-of_the-worker==", ""} {
+		dir := t.TempDir()
+		notes, secret := filepath.Join(dir, "notes"), filepath.Join(dir, "secret")
+		if err := os.WriteFile(filepath.Join(dir, "az"), []byte(az), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		connect := exec.CommandContext(t.Context(), "sh", "hooks/connect.sh")
+		connect.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "NOTES="+notes, "SECRET="+secret, "KEY="+key,
+			"AZURE_RESOURCE_GROUP=drain", "WORKER_NAME=w", "WORKER_URL=https://w.azurewebsites.net/api/pull", "INVOKER_NAME=i", "VAULT_NAME=v")
+		printed, err := connect.CombinedOutput()
+		calls := lines(read(t, notes))
+		if key == "" {
+			if err == nil || len(calls) != 1 || exists(secret) {
+				t.Errorf("without a key: %v, %q called", err, calls)
+			}
+			continue
+		}
+		if err != nil || len(calls) != 3 || !strings.HasPrefix(calls[2], "functionapp restart --resource-group drain --name i") {
+			t.Errorf("%v: %s; called were %q", err, printed, calls)
+		}
+		if got := read(t, secret); got != "https://w.azurewebsites.net/api/pull?code="+key {
+			t.Errorf("the secret is %q", got)
+		}
+		if strings.Contains(string(printed)+strings.Join(calls, "\n"), key) {
+			t.Errorf("the key shows: printed %q, called %q", printed, calls)
 		}
 	}
 }
