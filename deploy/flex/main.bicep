@@ -105,7 +105,7 @@ module receiver '../modules/receiver.bicep' = if (source != 'eventgrid') {
     entityName: entityName
     topic: !empty(subscriptionName)
     principalId: foundation.outputs.identityPrincipalId
-    manage: manage
+    manage: manage && pulls
   }
 }
 
