@@ -120,8 +120,7 @@ func (r *reader) chooseOutput(s *spec, fields map[string]*yaml.Node) {
 	}
 	switch r.choice(r.drop, fields["cardinality"], join(s.name, "cardinality"), cardinality) {
 	case "many":
-		s.many = true
-		if s.output {
+		if s.many = !s.output; s.output {
 			r.drop(fields["cardinality"], join(s.name, "cardinality"), "an output binding writes messages one by one: expected one, or output: client")
 		}
 	case "":
