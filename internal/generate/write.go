@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
@@ -142,10 +141,10 @@ func replace(root *os.Root, place string, mode os.FileMode, content io.Reader) (
 	return root.Rename(name, place)
 }
 
-// sweep removes what killed runs left in a folder.
+// sweep removes what killed runs left in a folder, or of its package.
 func sweep(root *os.Root, folder string) error {
-	for _, pattern := range []string{".*" + temporary, "*/.*" + temporary} {
-		left, err := fs.Glob(root.FS(), path.Join(folder, pattern))
+	for _, pattern := range []string{"." + folder + ".zip-*", folder + "/.*", folder + "/*/.*"} {
+		left, err := fs.Glob(root.FS(), pattern+temporary)
 		if err != nil {
 			return err
 		}
