@@ -1,4 +1,4 @@
-// Package app makes the two programs out of their parts. It alone knows every part.
+// Package app makes the programs out of their parts. It alone knows every part.
 //
 //	settings --> config --.
 //	                      v
@@ -10,6 +10,10 @@
 //	                                                 '-----------> store
 //	invoker: api.NewInvoker --> fanout.Dispatcher --> POST to workers
 //	                                  '--> planner --> eventhub.Hub or servicebus.Entity
+//	push:    host.Handler --> push.Hub ---> pull.Partition           (an Event Hub's trigger)
+//	                     '--> push.Queue -> pull.Queue               (Service Bus's)
+//	                     '--> push.Grid                              (Event Grid's)
+//	                              '-------> store
 package app
 
 import (
@@ -34,7 +38,7 @@ import (
 	"persistor/internal/store"
 )
 
-// Program is a worker or an invoker, ready to run.
+// Program is a worker, an invoker or a push program, ready to run.
 type Program struct {
 	Handler http.Handler
 	// Log is what the program logs to.

@@ -1,8 +1,9 @@
-// Package config reads the app settings of the worker and the invoker: environment variables, by the
-// names and defaults that the original Persistor had, and new ones beside them. SERVICE_TYPE chooses
-// between an Event Hub and Service Bus; the settings of the one not chosen are not looked at.
+// Package config reads the app settings of the worker, the invoker and the push program: environment
+// variables, by the names and defaults that the original Persistor had, and new ones beside them. SERVICE_TYPE
+// chooses between an Event Hub and Service Bus, and BINDING_SERVICE for the push program; the settings of a service
+// not chosen are not looked at.
 //
-// Settings are read and checked all at once: [ReadWorker] and [ReadInvoker] return an [*Error] with every
+// Settings are read and checked all at once: [ReadWorker], [ReadInvoker] and [ReadPush] return an [*Error] with every
 // missing and every bad setting, and secrets print as "[redacted]" wherever they turn up. The tables in
 // settings.go are what is read; docs/settings.md is written from the same tables.
 package config

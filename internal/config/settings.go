@@ -99,7 +99,7 @@ func variantSettings(chosen *Service) []setting {
 	}
 	return []setting{
 		{name: serviceSetting, value: service(chosen), fallback: string(EventHub),
-			meaning: "What is drained: an Event Hub, or a queue or subscription of Service Bus. Settings of the other one are ignored. `BINDING` is another program's and refused."},
+			meaning: "What is drained: an Event Hub, or a queue or subscription of Service Bus. Settings of the other one are ignored. `BINDING` is the push program's and refused."},
 		{name: "APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported in this version, which creates a blob for each batch."},
 		{name: "TIMED_APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported in this version, which creates a blob for each batch."},
 		{name: "PERSISTOR_OUTPUT_BINDING", value: refused(never), fallback: "FALSE",
@@ -164,7 +164,7 @@ func (s *Storage) settings() []setting {
 	return []setting{
 		{name: "PERSISTOR_CONTAINER_NAME", value: container(&s.Container), required: true, meaning: "The container that blobs go to."},
 		{name: "PERSISTOR_CREATE_CONTAINER", value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: "Whether to create containers that are missing."},
-		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the name of the hub or queue, or `TOPIC/SUBSCRIPTION`, with `/deadletter` after it for a dead-letter queue", meaning: "The main folder: the first part of every blob's name."},
+		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the name of the hub or queue, or `TOPIC/SUBSCRIPTION`, with `/deadletter` after it for a dead-letter queue; of Event Grid the id of the subscription in an event's topic or source, else `event-grid`", meaning: "The main folder: the first part of every blob's name."},
 	}
 }
 
@@ -200,11 +200,13 @@ func (p *Pull) settings() []setting {
 
 const receiveDuration = "Ends a loop that has received for so long; what it holds is stored."
 
+const logLevel = "The least level that is logged."
+
 // settings end with the three that say where to listen, the later ones of which win.
 func (s *Server) settings(otherwise string) []setting {
 	return []setting{
 		{name: keySetting, value: key(&s.Key), secret: true, otherwise: "everybody may call", meaning: "Key that callers have to present in the header `x-functions-key`. The invoker presents it to its workers, too."},
-		{name: "LOG_LEVEL", value: level(&s.LogLevel), fallback: "info", meaning: "The least level that is logged."},
+		{name: "LOG_LEVEL", value: level(&s.LogLevel), fallback: "info", meaning: logLevel},
 		{name: "PORT", value: port(&s.Address, ""), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port to listen on at every address of the host, as container platforms set it."},
 		{name: "LISTEN_ADDRESS", value: address(&s.Address), otherwise: "`" + otherwise + "`", meaning: "Address to listen on; goes before `PORT`."},
 		{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: port(&s.Address, "127.0.0.1"), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1; goes before both."},

@@ -102,6 +102,16 @@ func (b *batch) prefix() *batch {
 	return &part
 }
 
+// before is the part of the batch with sequence numbers below n, one at least. It shares the batch's buffers.
+func (b *batch) before(n int64) *batch {
+	part := *b
+	for part.last() >= n {
+		part.entries = part.entries[:len(part.entries)-1]
+	}
+	part.buf, part.offset = b.buf[:part.entries[len(part.entries)-1].end], ""
+	return &part
+}
+
 // numbers are the sequence numbers of the records still to be stored.
 func (b *batch) numbers() []int64 {
 	numbers := make([]int64, 0, b.len())

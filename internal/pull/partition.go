@@ -32,6 +32,9 @@ type Start struct {
 	// Anchored says that the chain goes on behind After, so that what is missing there is lost. Otherwise
 	// the first message received decides where the chain begins.
 	Anchored bool
+	// Known says of an anchored chain that everything up to After is known to be stored, so that a batch that
+	// begins right behind needs no look at what is there.
+	Known bool
 	// Later says that the source begins at a later place, which only its first message will tell.
 	Later bool
 	// Target is the last sequence number to reach.
@@ -52,11 +55,17 @@ type Partition struct {
 // Run drains the partition until it reaches Start.Target, runs idle, out of time or into an error, or
 // until ctx ends. Backlog in the answer is counted against Start.Target.
 func (p *Partition) Run(ctx context.Context) work.Source {
+	s, _ := p.Drain(ctx)
+	return s
+}
+
+// Drain is Run, with the error that the answer tells of in words.
+func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	began := time.Now()
 	c := &chain{
 		sink: p.Sink, log: p.Source, folder: p.Folder, partition: p.Partition, run: p.RunID,
 		every: p.CheckpointEvery, progress: p.Progress,
-		anchored: p.Start.Anchored, after: -1, settled: -1,
+		anchored: p.Start.Anchored, after: -1, settled: -1, looked: p.Start.Known,
 	}
 	if p.Start.Anchored {
 		c.after, c.settled = p.Start.After, p.Start.After
@@ -67,7 +76,7 @@ func (p *Partition) Run(ctx context.Context) work.Source {
 	s := c.report(end, err, time.Since(began))
 	s.Partition, s.Checkpoint, s.LostToRetention = p.Partition, c.settled, c.lost
 	s.Backlog = max(0, p.Start.Target-max(c.after, p.Start.After))
-	return s
+	return s, err
 }
 
 // partitionReader knows how far there is to go.
