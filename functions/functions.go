@@ -27,7 +27,7 @@ const (
 	IgnoreFile   = ".funcignore"
 )
 
-//go:embed all:event-grid-one all:event-grid-many all:event-grid-output
+//go:embed all:event-grid-one all:event-grid-many
 //go:embed all:event-hub-one all:event-hub-many all:event-hub-output
 //go:embed all:service-bus-queue-one all:service-bus-queue-many all:service-bus-queue-output
 //go:embed all:service-bus-topic-one all:service-bus-topic-many all:service-bus-topic-output

@@ -145,27 +145,34 @@ var ofHost = []string{
 	"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "AzureWebJobs.schedule.Disabled", "AzureWebJobs.queue.Disabled",
 }
 
-// A setting is one that the programs know, with their default or empty.
+// A setting is one that the variant's program knows, with its default or empty.
 func TestSettingsAreKnown(t *testing.T) {
 	for _, variant := range functions.Variants() {
 		for name, value := range settingsOf(t, variant) {
-			i := slices.IndexFunc(config.Settings(), func(s config.Setting) bool { return s.Name == name || s.Alias == name })
-			if i < 0 {
-				if !slices.Contains(ofHost, name) && !slices.Contains(comingSettings, name) {
-					t.Errorf("%s has a setting %s, which is unknown", variant, name)
-				}
-				continue
-			}
-			s := config.Settings()[i]
-			if value != "" && value != s.Default && !slices.Contains(chosen, name) {
-				t.Errorf("%s sets %s to %q, while the default is %q", variant, name, value, s.Default)
+			known, fallback := lookUp(functions.Program(variant), name)
+			switch {
+			case slices.Contains(ofHost, name) || slices.Contains(comingSettings, name):
+			case !known:
+				t.Errorf("%s has a setting %s, which its program doesn't know", variant, name)
+			case value != "" && value != fallback && !slices.Contains(chosen, name):
+				t.Errorf("%s sets %s to %q, while the default is %q", variant, name, value, fallback)
 			}
 		}
 	}
 }
 
+// lookUp finds a setting of a program.
+func lookUp(program, name string) (known bool, fallback string) {
+	for _, s := range config.Settings() {
+		if (s.Name == name || s.Alias == name) && slices.ContainsFunc(s.Programs, func(p string) bool { return strings.HasPrefix(p, program) }) {
+			return true, s.Default
+		}
+	}
+	return false, ""
+}
+
 // chosen are settings that make a variant what it is.
-var chosen = []string{"SERVICE_TYPE", "BINDING_SERVICE", "PERSISTOR_OUTPUT_BINDING", "PERSISTOR_SCHEDULE", "PERSISTOR_QUEUE"}
+var chosen = []string{"SERVICE_TYPE", "BINDING_SERVICE", "PERSISTOR_OUTPUT_BINDING", "PERSISTOR_SCHEDULE", "PERSISTOR_QUEUE", "STORE_PARAM", "BINDING_TIMEOUT"}
 
 // The host kills a program whose call lasts longer than functionTimeout, and no HTTP caller waits for more
 // than 230 s; each plan of Azure allows five minutes.

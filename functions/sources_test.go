@@ -1,5 +1,7 @@
 package functions_test
 
+import "slices"
+
 // host is host.json.
 type host struct {
 	Version         string        `json:"version"`
@@ -143,7 +145,11 @@ type source struct {
 	settings      []setting
 	one, many     *extensions
 	retry         *retry
-	// path is that of a message's blob, in the form where the host writes it.
+	// timeout is BINDING_TIMEOUT.
+	timeout string
+	// path is that of a message's blob in the form where the host writes it, made of what identifies the
+	// message, so that one that comes again overwrites itself. Events of Event Grid have nothing of that kind
+	// that a path could name.
 	path string
 }
 
@@ -151,7 +157,7 @@ var (
 	eventGrid = source{
 		name: "event-grid", service: "EVENT_GRID",
 		trigger: binding{Type: "eventGridTrigger"},
-		path:    "%PERSISTOR_CONTAINER_NAME%/%STORE_PARAM%/{datetime:yyyy}/{datetime:MM}/{datetime:dd}/{id}.txt",
+		timeout: "30", // as long as Event Grid waits
 	}
 	eventHub = source{
 		name: "event-hub", service: "EVENT_HUB",
@@ -161,18 +167,22 @@ var (
 		one:      &extensions{EventHubs: &eventHubsExtension{MaxEventBatchSize: 100, PrefetchCount: 300, BatchCheckpointFrequency: 1}},
 		many: &extensions{EventHubs: &eventHubsExtension{MaxEventBatchSize: 100, MinEventBatchSize: 100, MaxWaitTime: "00:00:30",
 			PrefetchCount: 300, BatchCheckpointFrequency: 1}},
-		retry: &retry{Strategy: "exponentialBackoff", MaxRetryCount: -1, MinimumInterval: "00:00:05", MaximumInterval: "00:05:00"},
-		path:  "%PERSISTOR_CONTAINER_NAME%/%EVENT_HUB_NAME_BINDING%/{PartitionContext.PartitionId}-{SequenceNumber}.txt",
+		retry:   &retry{Strategy: "exponentialBackoff", MaxRetryCount: -1, MinimumInterval: "00:00:05", MaximumInterval: "00:05:00"},
+		path:    day + "{PartitionContext.PartitionId}-{SequenceNumber}.txt",
+		timeout: "230",
 	}
-	queue = serviceBus("service-bus-queue", "%SERVICE_BUS_BINDING_QUEUE_NAME%",
+	queue = serviceBus("service-bus-queue",
 		binding{QueueName: "%SERVICE_BUS_BINDING_QUEUE_NAME%"},
 		setting{"SERVICE_BUS_BINDING_QUEUE_NAME", ""})
-	topic = serviceBus("service-bus-topic", "%SERVICE_BUS_BINDING_TOPIC_NAME%/%SERVICE_BUS_BINDING_SUB_NAME%",
+	topic = serviceBus("service-bus-topic",
 		binding{TopicName: "%SERVICE_BUS_BINDING_TOPIC_NAME%", SubscriptionName: "%SERVICE_BUS_BINDING_SUB_NAME%"},
 		setting{"SERVICE_BUS_BINDING_TOPIC_NAME", ""}, setting{"SERVICE_BUS_BINDING_SUB_NAME", ""})
 )
 
-func serviceBus(name, folder string, trigger binding, names ...setting) source {
+// day is the folder of a message.
+const day = "%PERSISTOR_CONTAINER_NAME%/%STORE_PARAM%/{EnqueuedTimeUtc:yyyy}/{EnqueuedTimeUtc:MM}/{EnqueuedTimeUtc:dd}/"
+
+func serviceBus(name string, trigger binding, names ...setting) source {
 	trigger.Type, trigger.DataType, trigger.Connection = "serviceBusTrigger", "binary", "SERVICE_BUS_BINDING_CONNECTION_STRING"
 	return source{
 		name: name, service: "SERVICE_BUS",
@@ -181,7 +191,7 @@ func serviceBus(name, folder string, trigger binding, names ...setting) source {
 		one: &extensions{ServiceBus: &serviceBusExtension{AutoCompleteMessages: true, PrefetchCount: 0,
 			MaxAutoLockRenewalDuration: "00:05:00", MaxConcurrentCalls: 16}},
 		many: &extensions{ServiceBus: &serviceBusExtension{AutoCompleteMessages: true, PrefetchCount: 0, MaxMessageBatchSize: 500}},
-		path: "%PERSISTOR_CONTAINER_NAME%/" + folder + "/{SequenceNumber}.txt",
+		path: day + "{SequenceNumber}.txt", timeout: "230",
 	}
 }
 
@@ -194,15 +204,17 @@ func (s source) app(form string) app {
 		trigger.Name, trigger.Cardinality, x = "messages", "many", s.many
 	}
 	bindings := []binding{trigger}
+	written := slices.Clone(kept)
 	if form == "output" {
 		output = "TRUE"
+		written[0].value = s.name // STORE_PARAM is in the path
 		bindings = append(bindings, binding{Type: "blob", Direction: "out", Name: "blob", Path: s.path,
 			Connection: "PERSISTOR_STORAGE_CONNECTION_STRING"})
 	}
 	return app{
 		host:      newHost(x, false),
 		functions: map[string]function{"persist": {Bindings: bindings, Retry: s.retry}},
-		settings: settings("BINDING", []setting{{"BINDING_SERVICE", s.service}}, stored, s.settings, kept,
-			[]setting{{"PERSISTOR_OUTPUT_BINDING", output}, {"FAILED_STORAGE_CONNECTION_STRING", ""}}, timed("BINDING_TIMEOUT")),
+		settings: settings("BINDING", []setting{{"BINDING_SERVICE", s.service}}, stored, s.settings, written,
+			[]setting{{"PERSISTOR_OUTPUT_BINDING", output}, {"FAILED_STORAGE_CONNECTION_STRING", ""}, {"BINDING_TIMEOUT", s.timeout}}),
 	}
 }

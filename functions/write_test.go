@@ -27,14 +27,16 @@ type app struct {
 // variants are all of them, by the names of their folders.
 func variants() map[string]app {
 	all := map[string]app{
-		"worker-event-hub":    worker(settings("EVENT_HUB_PULL", stored, kept, hub, hubPull, timed("WORKER_TIMEOUT"))),
-		"worker-service-bus":  worker(settings("SERVICE_BUS_PULL", stored, kept, bus, busPull, timed("WORKER_TIMEOUT"))),
+		"worker-event-hub":    worker(settings("EVENT_HUB_PULL", stored, kept, hub, hubPull, limit)),
+		"worker-service-bus":  worker(settings("SERVICE_BUS_PULL", stored, kept, bus, busPull, limit)),
 		"invoker-event-hub":   invoker(settings("EVENT_HUB_PULL", calls, stored, hub, triggers)),
 		"invoker-service-bus": invoker(settings("SERVICE_BUS_PULL", calls, stored, bus, triggers)),
 	}
 	for _, s := range []source{eventGrid, eventHub, queue, topic} {
 		for _, form := range []string{"one", "many", "output"} {
-			all[s.name+"-"+form] = s.app(form)
+			if form != "output" || s.path != "" {
+				all[s.name+"-"+form] = s.app(form)
+			}
 		}
 	}
 	return all
@@ -174,6 +176,7 @@ var (
 		{"SERVICE_BUS_RECEIVE_DURATION", ""},
 		{"SERVICE_BUS_PREFETCH", ""},
 	}
+	limit = []setting{{"WORKER_TIMEOUT", "230"}}
 	calls = []setting{
 		{"FUNC_TO_INVOKE", ""},
 		{"WORKER_KEY", ""},
@@ -188,5 +191,3 @@ var (
 		{"AzureWebJobs.queue.Disabled", "true"},
 	}
 )
-
-func timed(name string) []setting { return []setting{{name, "230"}} }

@@ -114,6 +114,10 @@ func (r *reader) chooseForm(s *spec, fields map[string]*yaml.Node) {
 // chooseOutput reads how a push gets its messages, and who stores them.
 func (r *reader) chooseOutput(s *spec, fields map[string]*yaml.Node) {
 	output := r.choice(r.drop, fields["output"], join(s.name, "output"), outputs)
+	if s.source == eventGrid && output == "binding" {
+		r.drop(fields["output"], join(s.name, "output"), "the host can't name a blob by what identifies an event of Event Grid: expected client")
+		output = ""
+	}
 	s.output = output == "binding"
 	if output != "" {
 		s.choose("PERSISTOR_OUTPUT_BINDING", upper(s.output))
@@ -201,10 +205,9 @@ func isOf(program, name string) bool {
 		}
 	}
 	for _, s := range config.Settings() {
-		if s.Name != name && s.Alias != name {
-			continue
+		if (s.Name == name || s.Alias == name) && slices.ContainsFunc(s.Programs, func(p string) bool { return p == program || strings.HasPrefix(p, program+" ") }) {
+			return true
 		}
-		return slices.ContainsFunc(s.Programs, func(p string) bool { return p == program || strings.HasPrefix(p, program+" ") })
 	}
 	base, _, _ := strings.Cut(name, "__") // the identity form of a connection
 	for _, variant := range functions.Variants() {

@@ -33,6 +33,8 @@ type App struct {
 	Set []Setting
 	// Omit are settings of the variant that were chosen against. They are not added.
 	Omit []string
+	// Workers is the app of an invoker's workers. What both need is taken from there where it is filled in.
+	Workers string
 }
 
 // Setting is an app setting.

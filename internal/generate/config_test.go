@@ -22,22 +22,25 @@ func TestParseOriginalSample(t *testing.T) {
 	want := Config{
 		Output: "../output/test",
 		Apps: []App{
-			{Name: "eventGridTest", Variant: "event-grid-output", Set: []Setting{{"PERSISTOR_OUTPUT_BINDING", "TRUE"}}},
+			{Name: "eventGridTest", Variant: "event-grid-one", Set: []Setting{{"PERSISTOR_OUTPUT_BINDING", "TRUE"}}},
 			{Name: "eventHubPushTest", Variant: "event-hub-many", Set: []Setting{{"PERSISTOR_OUTPUT_BINDING", "TRUE"}}},
 			{Name: "serviceBusPushTest", Variant: "service-bus-topic-one", Set: append(topics, appended...), Omit: noQueue},
 			{Name: "eventHubPullTest", Variant: "worker-event-hub", Set: appended},
 			{Name: "eventHubPullTestWithInvoker", Variant: "worker-event-hub"},
-			{Name: "eventHubPullTestWithInvoker-invoker", Variant: "invoker-event-hub"},
+			{Name: "eventHubPullTestWithInvoker-invoker", Variant: "invoker-event-hub", Workers: "eventHubPullTestWithInvoker"},
 			{Name: "serviceBusPullTest", Variant: "worker-service-bus", Set: append(topics, appended...), Omit: noQueue},
 			{Name: "serviceBusPullTestWithInvoker", Variant: "worker-service-bus", Set: topics, Omit: noQueue},
-			{Name: "serviceBusPullTestWithInvoker-invoker", Variant: "invoker-service-bus", Set: topics, Omit: noQueue},
+			{Name: "serviceBusPullTestWithInvoker-invoker", Variant: "invoker-service-bus", Set: topics, Omit: noQueue,
+				Workers: "serviceBusPullTestWithInvoker"},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0], "receive_duration has no effect") {
-		t.Errorf("warnings %q, want one about receive_duration", warnings)
+	for i, want := range []string{"eventGridTest: the handler stores", "eventHubPushTest: the handler stores", "eventHubPullTest: receive_duration has no effect"} {
+		if len(warnings) != 3 || !strings.HasPrefix(warnings[i], want) {
+			t.Errorf("warnings %q, want one that %s ...", warnings, want)
+		}
 	}
 }
 
@@ -75,7 +78,7 @@ apps:
 			[]App{
 				{Name: "a", Variant: "worker-event-hub", Set: []Setting{{"APPEND", "TRUE"}, {"TIMED_APPEND", "TRUE"}, {"GET_METADATA", "FALSE"},
 					{"BATCH_COUNT", "500"}, {"EVENT_HUB_NAME", "rides"}, {"WEBSITE_RUN_FROM_PACKAGE", "1"}}},
-				{Name: "a-invoker", Variant: "invoker-event-hub", Set: append([]Setting{{"EVENT_HUB_NAME", "rides"}, {"WEBSITE_RUN_FROM_PACKAGE", "1"}},
+				{Name: "a-invoker", Variant: "invoker-event-hub", Workers: "a", Set: append([]Setting{{"EVENT_HUB_NAME", "rides"}, {"WEBSITE_RUN_FROM_PACKAGE", "1"}},
 					append(on, Setting{"FUNC_TO_INVOKE", "https://a.example/api/pull"})...)},
 			}},
 	} {
@@ -119,6 +122,7 @@ var mistakes = []struct {
 	{"no approach", "apps: [{name: a, source: event-hub}]", []string{"a: it has no approach"}, false},
 	{"pulled events", "apps: [{name: a, source: event-grid, approach: pull}]", []string{"Event Grid can't be pulled from"}, false},
 	{"many in an output", "apps: [{name: a, source: event-hub, approach: push, output: binding, cardinality: many}]", []string{"an output binding writes messages one by one"}, true},
+	{"an output of Event Grid", "apps: [{name: a, source: event-grid, output: binding}]", []string{"a: output: the host can't name a blob"}, true},
 	{"cardinality of a pull", "apps: [{name: a, source: event-hub, approach: pull, cardinality: many}]", []string{"a: cardinality: an app whose approach is pull has no such option, only name, source,"}, true},
 	{"invoker of a push", "apps: [{name: a, source: event-hub, approach: push, invoker: true}]", []string{"a: invoker: an app whose approach is push"}, true},
 	{"values of other types", "apps: [{name: a, source: event-hub, approach: pull, metadata: 3, append: [], invoker: sometimes}]",

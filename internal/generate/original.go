@@ -150,6 +150,9 @@ func (r *reader) remark(s *spec, kind string, given map[string]*yaml.Node, cardi
 		}
 		r.warnings = append(r.warnings, s.name+": receive_duration has no effect, as in the original: set "+setting+" in local.settings.json")
 	}
+	if s.output && s.unnamed() {
+		r.warnings = append(r.warnings, s.name+": the handler stores these messages itself in spite of output_binding, for the host can't name the blob")
+	}
 	if s.source == queue && given["sb_type"] == nil && !s.pull {
 		r.warnings = append(r.warnings, s.name+": neither a queue nor a topic is chosen, so it is written for a queue: set sb_type")
 	}

@@ -70,7 +70,11 @@ func (f folder) plan(name string, content []byte, a App, r *AppReport) (File, er
 	switch path.Base(name) {
 	case functions.SettingsFile:
 		file.mode = 0o600 // it has connection strings, sooner or later
-		if content, r.Settings, err = mergeSettings(existing, a); err != nil {
+		filled, err := folder{f.root, a.Workers}.filledIn()
+		if err != nil {
+			return File{}, err
+		}
+		if content, r.Settings, err = mergeSettings(existing, a, filled); err != nil {
 			return File{}, fmt.Errorf("update %s: %w", filepath.Join(f.name, name), err)
 		}
 	case functions.FunctionFile:
@@ -87,6 +91,28 @@ func (f folder) plan(name string, content []byte, a App, r *AppReport) (File, er
 	}
 	file.content = content
 	return file, nil
+}
+
+// filledIn are the settings in a folder that have a value.
+func (f folder) filledIn() ([]Setting, error) {
+	if f.name == "" {
+		return nil, nil
+	}
+	content, err := f.read(functions.SettingsFile)
+	if content == nil {
+		return nil, err
+	}
+	var file struct{ Values map[string]any }
+	if err := json.Unmarshal(bytes.TrimPrefix(content, mark), &file); err != nil {
+		return nil, fmt.Errorf("read %s: %w", filepath.Join(f.name, functions.SettingsFile), err)
+	}
+	var filled []Setting
+	for name, value := range file.Values {
+		if text, ok := value.(string); ok && text != "" {
+			filled = append(filled, Setting{name, text})
+		}
+	}
+	return filled, nil
 }
 
 // has says what would become of a file that is written anew whatever is in it.
@@ -167,6 +193,6 @@ func startsHandler(content []byte) bool {
 			Description struct{ DefaultExecutablePath string }
 		}
 	}
-	err := json.Unmarshal(bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")), &host)
+	err := json.Unmarshal(bytes.TrimPrefix(content, mark), &host)
 	return err == nil && host.CustomHandler.Description.DefaultExecutablePath == functions.Handler
 }

@@ -27,9 +27,10 @@ type SettingChange struct {
 var byKind = []string{"FUNCTIONS_WORKER_RUNTIME", "SERVICE_TYPE", "BINDING_SERVICE"}
 
 // mergeSettings adds to a local.settings.json what an app needs and it lacks, and sets what the
-// configuration chose. Everything else in it stays, in its order. Without a change it returns existing
-// itself. An existing of nil is a file that isn't there.
-func mergeSettings(existing []byte, a App) (merged []byte, changes []SettingChange, err error) {
+// configuration chose. What it lacks has its value from those filled in elsewhere, if it is there, or the
+// variant's default. Everything else in it stays, in its order. Without a change it returns existing itself.
+// An existing of nil is a file that isn't there.
+func mergeSettings(existing []byte, a App, filled []Setting) (merged []byte, changes []SettingChange, err error) {
 	file := existing
 	if file == nil {
 		file = []byte(`{"IsEncrypted": false, "Values": {}}`)
@@ -50,7 +51,7 @@ func mergeSettings(existing []byte, a App) (merged []byte, changes []SettingChan
 	if err != nil {
 		return nil, nil, fmt.Errorf("Values: %w", err)
 	}
-	if values, changes, err = values.apply(a); err != nil {
+	if values, changes, err = values.apply(a, filled); err != nil {
 		return nil, nil, err
 	}
 	if existing != nil && len(changes) == 0 {
@@ -66,9 +67,9 @@ func mergeSettings(existing []byte, a App) (merged []byte, changes []SettingChan
 }
 
 // apply sets the values of an app.
-func (o object) apply(a App) (object, []SettingChange, error) {
+func (o object) apply(a App, filled []Setting) (object, []SettingChange, error) {
 	var changes []SettingChange
-	for _, want := range a.settings() {
+	for _, want := range a.settings(filled) {
 		i := o.find(want.Name)
 		if i < 0 {
 			if alias := aliasOf(want.Name); alias != "" && o.find(alias) >= 0 && !want.chosen {
@@ -100,13 +101,20 @@ type wanted struct {
 	chosen bool // it replaces what is there
 }
 
-// settings are those of the variant, with what was chosen in their places, and then what was chosen besides.
-func (a App) settings() []wanted {
+// settings are those of the variant, filled in or with what was chosen in their places, and then what was
+// chosen besides.
+func (a App) settings(filled []Setting) []wanted {
 	var all []wanted
 	for _, s := range presetSettings(a.Variant) {
-		if !slices.Contains(a.Omit, s.Name) {
-			all = append(all, wanted{s, slices.Contains(byKind, s.Name)})
+		if slices.Contains(a.Omit, s.Name) {
+			continue
 		}
+		w := wanted{s, slices.Contains(byKind, s.Name)}
+		i := slices.IndexFunc(filled, func(f Setting) bool { return f.Name == s.Name })
+		if i >= 0 && !w.chosen && s.Name != targets {
+			w.Value = filled[i].Value
+		}
+		all = append(all, w)
 	}
 	for _, s := range a.Set {
 		i := slices.IndexFunc(all, func(w wanted) bool { return w.Name == s.Name })
@@ -118,6 +126,10 @@ func (a App) settings() []wanted {
 	}
 	return all
 }
+
+// targets is the setting that tells where the workers are. In a folder of the original it names a function
+// that they don't have.
+const targets = "FUNC_TO_INVOKE"
 
 // presetSettings are a variant's, in their order.
 func presetSettings(variant string) []Setting {
@@ -164,10 +176,13 @@ func aliasOf(name string) string {
 // shown is a value as a report may show it: as it is only where it is known not to be a secret, or is the
 // default that everybody has.
 func shown(variant, name, value string) string {
-	open := strings.HasPrefix(name, "AzureWebJobs.") || slices.Contains(byOption, name) || slices.Contains(presetSettings(variant), Setting{name, value})
+	if slices.Contains(presetSettings(variant), Setting{name, value}) {
+		return value
+	}
+	open := strings.HasPrefix(name, "AzureWebJobs.") || slices.Contains(byOption, name)
 	for _, s := range config.Settings() {
 		if s.Name == name || s.Alias == name {
-			open = open || !s.Secret
+			open = !s.Secret
 		}
 	}
 	if open {
@@ -184,8 +199,11 @@ type member struct {
 	value json.RawMessage
 }
 
+// mark is the byte order mark, with which some editors begin files.
+var mark = []byte("\xef\xbb\xbf")
+
 func parseObject(content []byte) (object, error) {
-	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")) // some editors begin files so
+	content = bytes.TrimPrefix(content, mark)
 	if !json.Valid(content) {
 		var v any
 		return nil, fmt.Errorf("it is no JSON: %w", json.Unmarshal(content, &v))

@@ -44,22 +44,25 @@ func (s spec) apps() []App {
 	}
 	apps := []App{{Name: s.name, Variant: "worker-" + service, Set: s.set, Omit: s.omit}}
 	if s.invoker {
-		apps = append(apps, App{Name: s.name + invokerSuffix, Variant: "invoker-" + service, Set: s.ofInvoker(), Omit: s.omit})
+		apps = append(apps, App{Name: s.name + invokerSuffix, Variant: "invoker-" + service, Set: s.ofInvoker(), Omit: s.omit, Workers: s.name})
 	}
 	return apps
 }
 
-// pushVariant chooses by form. Where the host hands a batch over it can't name a blob by what is in it,
-// so the program stores it, and function.json has no output.
+// pushVariant chooses by form.
 func (s spec) pushVariant() string {
 	switch {
 	case s.many:
 		return s.source + "-many"
-	case s.output:
+	case s.output && !s.unnamed():
 		return s.source + "-output"
 	}
 	return s.source + "-one"
 }
+
+// unnamed reports whether there is nothing in what the host hands over that identifies it and that the path
+// of an output binding can name: a batch, or an event of Event Grid. Then the program stores it itself.
+func (s spec) unnamed() bool { return s.many || s.source == eventGrid }
 
 // ofInvoker are the chosen settings of the invoker's app: those it shares with the workers, and its own.
 // How blobs are written is no business of it.
