@@ -19,6 +19,9 @@ import (
 const endless = "PERSISTOR_TEST_GENERATE_INTO"
 
 func TestMain(m *testing.M) {
+	if program := os.Getenv("PERSISTOR_TEST_PROCESS"); program != "" {
+		os.Exit(runProgram(program))
+	}
 	if output := os.Getenv(endless); output != "" {
 		fmt.Fprintln(os.Stderr, generateForever(output, os.Getenv(endless+"_HANDLERS")))
 		os.Exit(1)
