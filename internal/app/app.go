@@ -14,6 +14,9 @@
 //	                     '--> push.Queue -> pull.Queue               (Service Bus's)
 //	                     '--> push.Grid                              (Event Grid's)
 //	                              '-------> store
+//
+// Under the Functions host, host.Handler stands before either surface, and makes calls of it from those invocations
+// of HTTP functions that the host does not forward.
 package app
 
 import (
@@ -34,6 +37,7 @@ import (
 
 	"persistor/internal/api"
 	"persistor/internal/config"
+	"persistor/internal/host"
 	"persistor/internal/pull/eventhub"
 	"persistor/internal/store"
 )
@@ -44,6 +48,7 @@ type Program struct {
 	// Log is what the program logs to.
 	Log     *slog.Logger
 	address string
+	hosted  bool // by the Functions host
 	drain   time.Duration
 	close   func(context.Context) error
 }
@@ -73,6 +78,10 @@ const (
 	ExitOK       = 0
 	ExitFailed   = 1 // the program could not start or work
 	ExitSettings = 2 // its settings are wrong
+	// ExitRestart is what an orderly end has under the Functions host, which starts a custom handler that ended with 0
+	// never again, one that ended with 200 at once, and counts every other end as one of three errors that it takes
+	// (azure-functions-host: WorkerProcess.OnProcessExited, HttpFunctionInvocationDispatcher).
+	ExitRestart = 200
 )
 
 // Main runs a program from its settings to its end, and returns the exit status. SIGTERM and Ctrl-C end
@@ -96,7 +105,19 @@ func Main(ctx context.Context, open func(context.Context, config.Lookup, io.Writ
 		fmt.Fprintln(os.Stderr, "persistor:", err)
 		return ExitFailed
 	}
+	if program.hosted {
+		return ExitRestart
+	}
 	return ExitOK
+}
+
+// serve is what a program answers with: its HTTP surface, and under the Functions host its functions, too. Those
+// without HTTP are served there alone, since the host guards them.
+func serve(s config.Server, surface http.Handler, functions map[string]host.Function, log *slog.Logger) http.Handler {
+	if !s.Hosted {
+		return surface
+	}
+	return host.Handler(functions, surface, log)
 }
 
 // newLog logs lines of JSON, as the Functions host and every log collector read them.

@@ -12,6 +12,7 @@ import (
 	"persistor/internal/pull"
 	"persistor/internal/push"
 	"persistor/internal/record"
+	"persistor/internal/store"
 )
 
 // pushFunction is the function that the push program serves.
@@ -42,6 +43,7 @@ func newPush(c config.Push, o push.Options, log *slog.Logger) *Program {
 		Handler: host.Handler(map[string]host.Function{pushFunction: persist(c, o)}, nil, log),
 		Log:     log,
 		address: c.Server.Address,
+		hosted:  c.Server.Hosted,
 		drain:   c.Timeout,
 		close: func(context.Context) error {
 			closeSinks(o)
@@ -64,9 +66,10 @@ func persist(c config.Push, o push.Options) host.Function {
 // pushOptions opens the storage that the settings name.
 func pushOptions(ctx context.Context, c config.Push, log *slog.Logger) (push.Options, error) {
 	o := push.Options{
-		Folder:  c.Storage.Folder,
-		Format:  record.Format{Metadata: c.Record.Metadata, Separator: c.Record.Separator},
-		Limits:  pull.Limits{Count: c.Batch.Count, Bytes: c.Batch.Bytes, Age: c.Batch.Age},
+		Folder: c.Storage.Folder,
+		Format: record.Format{Metadata: c.Record.Metadata, Separator: c.Record.Separator},
+		Limits: pull.Limits{Count: c.Batch.Count, Bytes: c.Batch.Bytes, Age: c.Batch.Age},
+		Append: appending(c.Append), AppendBytes: int64(c.Append.Bytes), MaxAppend: store.MaxAppend,
 		Timeout: c.Budget(),
 		Output:  c.Output,
 		Log:     log,

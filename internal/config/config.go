@@ -30,6 +30,7 @@ type Worker struct {
 	Storage    Storage
 	Record     Record
 	Batch      Batch
+	Append     Append
 	Pull       Pull
 	// Timeout is how long the platform lets one call last. Plan with [Worker.Budget].
 	Timeout time.Duration
@@ -65,6 +66,8 @@ type Invoker struct {
 type Server struct {
 	// Address is the host and port to listen on; port 0 takes a free one.
 	Address string
+	// Hosted tells that the Azure Functions host runs the program, as its custom handler.
+	Hosted bool
 	// Key is what callers have to present as x-functions-key; "" lets everybody in.
 	Key      Secret
 	LogLevel slog.Level
@@ -114,6 +117,13 @@ type Batch struct {
 	Count int
 	Bytes int
 	Age   time.Duration
+}
+
+// Append is which batches become one blob.
+type Append struct {
+	Append   bool // several do
+	ByMinute bool // those of one minute; whatever Append says
+	Bytes    int  // the length at which a blob takes no more of them
 }
 
 // Pull is how a loop receives. The zero of each field but Start leaves the choice to the loop.

@@ -128,6 +128,7 @@ func TestWorkerDefaults(t *testing.T) {
 		Storage:     Storage{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "messages", Folder: "telemetry"},
 		Record:      Record{Separator: "\n\n"},
 		Batch:       Batch{Count: 10_000, Bytes: 4 << 20, Age: time.Minute},
+		Append:      Append{Bytes: 256 << 20},
 		Pull:        Pull{Start: work.From{Position: "earliest"}},
 		Timeout:     230 * time.Second,
 		Concurrency: 1,
@@ -162,7 +163,7 @@ func TestInvokerDefaults(t *testing.T) {
 func TestOriginalSettings(t *testing.T) {
 	w := readWorker(t,
 		"SERVICE_TYPE", "event_hub_pull",
-		"APPEND", "False", "TIMED_APPEND", "false", "PERSISTOR_OUTPUT_BINDING", "FALSE",
+		"APPEND", "True", "TIMED_APPEND", "false", "PERSISTOR_OUTPUT_BINDING", "FALSE",
 		"GET_METADATA", "True", "STORE_PARAM", "main",
 		"EVENT_HUB_CONSUMER_GROUP", "$Default",
 		"EVENT_HUB_IDLE_TIMEOUT", "10", "EVENT_HUB_RECEIVE_DURATION", "60.5",
@@ -173,6 +174,9 @@ func TestOriginalSettings(t *testing.T) {
 	)
 	if diff := cmp.Diff(Pull{Start: work.From{Position: "earliest"}, IdleTimeout: 10 * time.Second, ReceiveDuration: 60500 * time.Millisecond, Prefetch: 512, ReceiveBatch: 128}, w.Pull); diff != "" {
 		t.Error(diff)
+	}
+	if want := (Append{Append: true, Bytes: 256 << 20}); w.Append != want {
+		t.Errorf("append %+v, want %+v", w.Append, want)
 	}
 	if !w.Record.Metadata || w.Storage.Folder != "main" {
 		t.Errorf("record %+v, storage folder %q", w.Record, w.Storage.Folder)
@@ -223,8 +227,9 @@ func TestBad(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	for setting, values := range map[string][]string{
 		"SERVICE_TYPE":                     {"BINDING", "binding", "EVENT_HUB", "SERVICE_BUS"},
-		"APPEND":                           {"TRUE", "yes"},
-		"TIMED_APPEND":                     {"true"},
+		"APPEND":                           {"yes"},
+		"TIMED_APPEND":                     {"1m"},
+		"APPEND_BYTES":                     {"1023KiB", "65GiB", "much"},
 		"PERSISTOR_OUTPUT_BINDING":         {"True"},
 		"EVENT_HUB_NAME":                   {"-a", "a/b", "a b", strings.Repeat("a", 257), "../x"},
 		"EVENT_HUB_CONSUMER_GROUP":         {"a/b", "$Other", long},

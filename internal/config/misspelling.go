@@ -34,7 +34,7 @@ const maxName = 128
 // warned of.
 func familiar(name string) bool {
 	name = strings.ToUpper(name)
-	for _, prefix := range []string{"PERSISTOR_", "EVENT_HUB_", "SERVICE_BUS_", "WORKER_", "INVOKER_", "FUNC_", "BATCH_", "BINDING_", "FAILED_"} {
+	for _, prefix := range []string{"PERSISTOR_", "EVENT_HUB_", "SERVICE_BUS_", "WORKER_", "INVOKER_", "FUNC_", "BATCH_", "BINDING_", "FAILED_", "APPEND_"} {
 		for n := len(prefix) - 1; n <= min(len(prefix)+1, len(name)); n++ {
 			if distance(name[:n], prefix) <= 1 {
 				return true

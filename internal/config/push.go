@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 )
@@ -23,6 +22,7 @@ type Push struct {
 	Failed Connection
 	Record Record
 	Batch  Batch
+	Append Append
 	// Output says to give records back to the host, which stores them by an output binding, where it can name them.
 	Output bool
 	// Timeout is how long one invocation may last. Plan with [Push.Budget].
@@ -97,15 +97,10 @@ func ReadPush(lookup Lookup) (Push, error) {
 // settings are all that the push program reads. Of the host's connection, which goes to connection, it takes
 // no more than the EntityPath.
 func (p *Push) settings(connection *Secret) []setting {
-	later := func() string {
-		return fmt.Sprintf("TRUE is not supported for %s in this version, which creates a blob for each batch: set it to FALSE or remove it", cmp.Or(p.Service, "a persistor that is pushed to"))
-	}
 	all := []setting{
 		{name: serviceSetting, value: binding(), fallback: "BINDING", meaning: "The push program is the one that runs `BINDING`. The others are those of worker and invoker, and refused."},
 		{name: "BINDING_SERVICE", value: choice(&p.Service, []string{string(BindingEventGrid), string(BindingEventHub), string(BindingServiceBus)}, BindingEventGrid, BindingEventHub, BindingServiceBus), required: true,
 			meaning: "Whose trigger brings the messages. Settings of the others are ignored."},
-		{name: "APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported in this version, which creates a blob for each batch."},
-		{name: "TIMED_APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported in this version, which creates a blob for each batch."},
 		{name: "PERSISTOR_OUTPUT_BINDING", value: boolean(&p.Output), fallback: "FALSE",
 			meaning: "`TRUE` gives a record back to the host, which stores it by the function's blob output `blob`, under the path that function.json says. That takes single messages of Event Hubs or Service Bus; batches, and events of Event Grid, are stored as without."},
 	}
@@ -117,11 +112,12 @@ func (p *Push) settings(connection *Secret) []setting {
 		"none")...)
 	all = append(all, p.Record.settings()...)
 	all = append(all, p.Batch.settings()...)
+	all = append(all, p.Append.settings()...)
 	return append(all,
 		setting{name: "BINDING_TIMEOUT", value: seconds(&p.Timeout, 5*time.Second, 24*time.Hour), otherwise: "230, or 30 for Event Grid",
 			meaning: "How long one invocation may last, storage that is down included. It has to be less than `functionTimeout` in host.json, at which the host kills the program; Event Grid waits 30 s. The program answers a tenth of it earlier, or 10 s if that is less."},
 		setting{name: "LOG_LEVEL", value: level(&p.Server.LogLevel), fallback: "info", meaning: logLevel},
-		setting{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: port(&p.Server.Address, "127.0.0.1"), required: true,
+		setting{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: noting(&p.Server.Hosted, port(&p.Server.Address, "127.0.0.1")), required: true,
 			meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1. The host sets it, and nobody else calls the program."},
 	)
 }

@@ -82,11 +82,12 @@ func readPush(t *testing.T, of Service, changes ...string) Push {
 // The original's settings are enough, unchanged.
 func TestPushDefaults(t *testing.T) {
 	want := Push{
-		Server:  Server{Address: "127.0.0.1:43210"},
+		Server:  Server{Address: "127.0.0.1:43210", Hosted: true},
 		Service: BindingEventGrid,
 		Storage: Storage{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "messages"},
 		Record:  Record{Separator: "\n\n"},
 		Batch:   Batch{Count: 10_000, Bytes: 4 << 20, Age: time.Minute},
+		Append:  Append{Bytes: 256 << 20},
 		Timeout: 30 * time.Second,
 	}
 	if diff := cmp.Diff(want, readPush(t, BindingEventGrid)); diff != "" {
@@ -117,6 +118,7 @@ func TestPushGiven(t *testing.T) {
 	}{
 		{BindingEventHub, []string{"SERVICE_TYPE", ""}, func(p Push) any { return p.Service }, BindingEventHub},
 		{"Event_Hub", []string{"SERVICE_TYPE", "binding", "EVENT_HUB_NAME_BINDING", "t"}, func(p Push) any { return p.Service }, BindingEventHub},
+		{BindingEventHub, []string{"APPEND", "TRUE", "TIMED_APPEND", "1", "APPEND_BYTES", "1MiB"}, func(p Push) any { return p.Append }, Append{true, true, 1 << 20}},
 		{BindingEventHub, []string{"PERSISTOR_OUTPUT_BINDING", "True"}, func(p Push) any { return p.Output }, true},
 		{BindingEventHub, []string{"EVENT_HUB_NAME_BINDING", "", "EVENT_HUB_BINDING_CONNECTION_STR", hubString + ";EntityPath=rides"}, func(p Push) any { return p.Storage.Folder }, "rides"},
 		{BindingEventHub, []string{"EVENT_HUB_NAME_BINDING", "", "EVENT_HUB_BINDING_CONNECTION_STR", "", "STORE_PARAM", "a/b"}, func(p Push) any { return p.Storage.Folder }, "a/b"},
@@ -145,8 +147,7 @@ func TestPushBad(t *testing.T) {
 		{BindingEventHub, "SERVICE_TYPE", "EVENT_HUB_PULL", "worker and invoker", nil},
 		{BindingEventHub, "SERVICE_TYPE", "PUSH", "expected BINDING", nil},
 		{"EVENT_HUBS", "BINDING_SERVICE", "EVENT_HUBS", "EVENT_GRID, EVENT_HUB or SERVICE_BUS", nil},
-		{BindingEventHub, "APPEND", "TRUE", "not supported", nil},
-		{BindingEventHub, "TIMED_APPEND", "TRUE", "not supported", nil},
+		{BindingEventHub, "APPEND", "perhaps", "TRUE or FALSE", nil},
 		{BindingEventHub, "PERSISTOR_OUTPUT_BINDING", "perhaps", "TRUE or FALSE", nil},
 		{BindingEventHub, "EVENT_HUB_NAME_BINDING", "", "no EntityPath", nil},
 		{BindingEventHub, "EVENT_HUB_NAME_BINDING", "a/b", "hub's name", nil},

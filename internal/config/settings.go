@@ -46,6 +46,7 @@ func (w *Worker) settings(topic *bool) []setting {
 	all = append(all, w.Storage.settings()...)
 	all = append(all, w.Record.settings()...)
 	all = append(all, w.Batch.settings()...)
+	all = append(all, w.Append.settings()...)
 	all = append(all, w.Pull.settings()...)
 	all = append(all,
 		setting{name: "WORKER_TIMEOUT", value: seconds(&w.Timeout, 5*time.Second, 24*time.Hour), fallback: "230",
@@ -91,17 +92,12 @@ func only(service Service, settings []setting) []setting {
 // variantSettings choose among the original's variants. All but the first are read to refuse what would
 // silently not be done.
 func variantSettings(chosen *Service) []setting {
-	later := func() string {
-		return fmt.Sprintf("TRUE is not supported for %s in this version, which creates a blob for each batch: set it to FALSE or remove it", cmp.Or(*chosen, "a persistor that pulls"))
-	}
 	never := func() string {
 		return fmt.Sprintf("an output binding can't be used by a function that pulls (%s): set it to FALSE or remove it", cmp.Or(*chosen, serviceSetting))
 	}
 	return []setting{
 		{name: serviceSetting, value: service(chosen), fallback: string(EventHub),
 			meaning: "What is drained: an Event Hub, or a queue or subscription of Service Bus. Settings of the other one are ignored. `BINDING` is the push program's and refused."},
-		{name: "APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported in this version, which creates a blob for each batch."},
-		{name: "TIMED_APPEND", value: refused(later), fallback: "FALSE", meaning: "Not supported in this version, which creates a blob for each batch."},
 		{name: "PERSISTOR_OUTPUT_BINDING", value: refused(never), fallback: "FALSE",
 			meaning: "An output binding can't be used by a function that pulls."},
 	}
@@ -183,6 +179,14 @@ func (b *Batch) settings() []setting {
 	}
 }
 
+func (a *Append) settings() []setting {
+	return []setting{
+		{name: "APPEND", value: boolean(&a.Append), fallback: "FALSE", meaning: "Whether batches are appended to one blob for each partition, session or receiver, and events of Event Grid to one for each process, where they would be a blob each."},
+		{name: "TIMED_APPEND", value: boolean(&a.ByMinute), fallback: "FALSE", meaning: "The same with a blob for each minute (UTC) in which messages were enqueued. Implies `APPEND`."},
+		{name: "APPEND_BYTES", value: size(&a.Bytes, 1<<20, 64<<30), fallback: "256MiB", meaning: "Bytes at which a blob that was appended to takes no further batch. Storage takes 50,000 batches in a blob, whatever this says."},
+	}
+}
+
 // settings are those of both services: a program reads one half of them.
 func (p *Pull) settings() []setting {
 	return append(only(EventHub, []setting{
@@ -209,6 +213,6 @@ func (s *Server) settings(otherwise string) []setting {
 		{name: "LOG_LEVEL", value: level(&s.LogLevel), fallback: "info", meaning: logLevel},
 		{name: "PORT", value: port(&s.Address, ""), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port to listen on at every address of the host, as container platforms set it."},
 		{name: "LISTEN_ADDRESS", value: address(&s.Address), otherwise: "`" + otherwise + "`", meaning: "Address to listen on; goes before `PORT`."},
-		{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: port(&s.Address, "127.0.0.1"), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1; goes before both."},
+		{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: noting(&s.Hosted, port(&s.Address, "127.0.0.1")), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1; goes before both."},
 	}
 }

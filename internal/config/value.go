@@ -300,6 +300,14 @@ func port(into *string, host string) value {
 	}}
 }
 
+// noting also says whether the setting was given.
+func noting(given *bool, v value) value {
+	return value{v.expected, func(text string) error {
+		*given = true
+		return v.parse(text)
+	}}
+}
+
 func address(into *string) value {
 	return value{"HOST:PORT, such as 127.0.0.1:8080; port 0 takes a free one", func(text string) error {
 		host, digits, err := net.SplitHostPort(text)

@@ -170,7 +170,7 @@ func (k *shelf) create(ctx context.Context, b *batch) (heldBlob, error) {
 		k.messages += int64(b.len())
 		k.bytes += h.Bytes
 		k.blobs++
-		k.queue.Progress.stored(int64(b.len()), h.Bytes)
+		k.queue.Progress.stored(int64(b.len()), h.Bytes, 1)
 		return blob, nil
 	}
 	blob.holding, err = record.ParseHolding(metadata)

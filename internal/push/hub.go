@@ -38,28 +38,24 @@ type partition struct {
 }
 
 // reach is the part of a chain that this process has seen stored, without a hole: from the first sequence number to
-// the last. It is empty when last is the smaller one.
-type reach struct{ first, last int64 }
+// the last, where the chain ends.
+type reach struct {
+	first, last int64
+	tail        pull.Tail
+}
 
 // unknown is a chain of which nothing is known.
-func unknown() reach { return reach{0, -1} }
+func unknown() reach { return reach{first: 0, last: -1} }
 
 // meets reports whether sequence number n is in it, or the next one.
 func (r reach) meets(n int64) bool { return r.first <= r.last && r.first <= n && n <= r.last+1 }
-
-// start is where the loop begins whose first message is number first: behind what is known to be stored, if that
-// message follows on from it, so that it needs no look at what is there.
-func (r reach) start(first, target int64) pull.Start {
-	known := r.meets(first)
-	return pull.Start{After: first - 1, Anchored: known, Known: known, Target: target}
-}
 
 // extend takes in that first to last are stored now.
 func (r *reach) extend(first, last int64) {
 	if r.meets(first) {
 		r.last = max(r.last, last)
 	} else {
-		*r = reach{first, last}
+		r.first, r.last = first, last
 	}
 }
 
@@ -163,14 +159,10 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 		}
 	}
 	first, last := w.first(), w.last()
-	deadline, _ := ctx.Deadline()
 	source := &given{messages: w.left, stored: -1}
 	loop := pull.Partition{
-		Loop: pull.Loop{
-			Sink: sink, Format: w.h.Format, Folder: folder, RunID: w.run,
-			Limits: w.h.Limits, Chunk: len(w.left), Deadline: deadline,
-		},
-		Source: source, Partition: w.partition, Start: chain.start(first, last),
+		Loop: w.h.loop(ctx, sink, folder, w.run, len(w.left)), Source: source, Partition: w.partition,
+		Start: pull.Start{After: first - 1, Target: last}, Tail: &chain.tail,
 	}
 	row, err := loop.Drain(ctx)
 	if source.stored >= first {

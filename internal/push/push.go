@@ -43,6 +43,10 @@ type Options struct {
 	Format record.Format
 	// Limits say when a batch becomes a blob; Age means nothing, for nothing more comes.
 	Limits pull.Limits
+	// Append says which batches become one blob, as in [pull.Loop], with AppendBytes and MaxAppend.
+	Append      pull.Append
+	AppendBytes int64
+	MaxAppend   int
 	// Timeout is how long one invocation may last; the answer takes no longer, whatever storage does.
 	Timeout time.Duration
 	// Output says to give single messages back to the host, as the output Blob, and not to store them.
@@ -113,6 +117,15 @@ func (o *Options) refuge(ctx context.Context, store func(ctx context.Context, si
 		return "", fmt.Errorf("and below %s/: %w; and in FAILED_STORAGE_CONNECTION_STRING: %w", failedFolder, err, spare)
 	}
 	return "FAILED_STORAGE_CONNECTION_STRING", nil
+}
+
+// loop is the part of a pull loop that is the same for all invocations.
+func (o *Options) loop(ctx context.Context, sink pull.Sink, folder, run string, messages int) pull.Loop {
+	deadline, _ := ctx.Deadline()
+	return pull.Loop{
+		Sink: sink, Format: o.Format, Folder: folder, RunID: run, Limits: o.Limits, Chunk: messages, Deadline: deadline,
+		Append: o.Append, AppendBytes: o.AppendBytes, MaxAppend: o.MaxAppend,
+	}
 }
 
 // runID is what goes into a blob's metadata as run: the host's invocation.

@@ -44,6 +44,14 @@ func (f folder) Create(ctx context.Context, name string, body []byte, metadata m
 	return nil, err
 }
 
+func (f folder) Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (map[string]string, error) {
+	held, err := f.Dir.Append(ctx, name, at, body, metadata)
+	if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrPosition) || errors.Is(err, store.ErrFull) {
+		return held, nil
+	}
+	return nil, err
+}
+
 func (f folder) List(ctx context.Context, prefix string) iter.Seq2[pull.Blob, error] {
 	return func(yield func(pull.Blob, error) bool) {
 		for b, err := range f.Dir.List(ctx, prefix) {
@@ -132,6 +140,17 @@ func (f *fragile) Create(ctx context.Context, name string, body []byte, metadata
 	held, err := f.folder.Create(ctx, name, body, metadata)
 	if err == nil {
 		err = f.hook(f.after, "create", name)
+	}
+	return held, err
+}
+
+func (f *fragile) Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (map[string]string, error) {
+	if err := f.hook(f.before, "append", name); err != nil {
+		return nil, err
+	}
+	held, err := f.folder.Append(ctx, name, at, body, metadata)
+	if err == nil {
+		err = f.hook(f.after, "append", name)
 	}
 	return held, err
 }

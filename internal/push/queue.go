@@ -55,12 +55,8 @@ func (q *Queue) Persist(ctx context.Context, i *host.Invocation) (host.Response,
 
 // store stores those of the messages that are not stored yet.
 func (q *Queue) store(ctx context.Context, run string, messages []message.Message, many bool) error {
-	deadline, _ := ctx.Deadline()
 	loop := pull.Queue{
-		Loop: pull.Loop{
-			Sink: q.Sink, Format: q.Format, Folder: q.Folder, RunID: run,
-			Limits: q.Limits, Chunk: len(messages), Deadline: deadline,
-		},
+		Loop:   q.loop(ctx, q.Sink, q.Folder, run, len(messages)),
 		Source: &locked{given{messages: messages}}, Entity: q.entity,
 		Frozen: q.deadLetter || slices.ContainsFunc(messages, uncounted), Single: !many,
 	}

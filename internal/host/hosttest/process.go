@@ -40,6 +40,7 @@ type handler struct {
 
 	mu      sync.Mutex
 	current *process
+	last    *process      // one that ended for good
 	ready   chan struct{} // closed while current can be asked
 	ended   chan struct{} // closed when there will be no other process
 	err     error         // why it ended
@@ -99,7 +100,11 @@ func (h *handler) once(ctx context.Context) (again bool, err error) {
 		return true, err
 	}
 	h.publish(p)
-	defer h.withdraw()
+	defer func() {
+		if again {
+			h.withdraw()
+		}
+	}()
 	select {
 	case <-ctx.Done():
 		return false, nil
@@ -291,10 +296,26 @@ func (h *handler) withdraw() {
 	h.current, h.ready = nil, make(chan struct{})
 }
 
-// retain leaves a process that has ended where invocations find it, and fail.
+// retain leaves a process that has ended for good where invocations find it, and fail.
 func (h *handler) retain(p *process) {
-	h.withdraw()
-	h.publish(p)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = p
+}
+
+func (h *handler) finished(p *process) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last == p
+}
+
+func (p *process) over() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // await returns the running process, after waiting for it as long as the host does: four times
@@ -307,10 +328,14 @@ func (h *handler) await(ctx context.Context) (*process, error) {
 		p, ready := h.current, h.ready
 		h.mu.Unlock()
 		if p != nil {
-			return p, nil
+			if !p.over() || h.finished(p) {
+				return p, nil
+			}
+			ready = nil // its end has not been noticed yet
 		}
 		select {
 		case <-ready:
+		case <-time.After(pollInterval):
 		case <-h.ended:
 			return nil, errHandlerGone
 		case <-patience.C:
