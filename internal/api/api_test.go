@@ -293,6 +293,8 @@ func TestKey(t *testing.T) {
 		{worker + "/api/pull", "s3cret", 200},
 		{worker + "/api/pull?code=s3cret", "", 200},
 		{worker + "/api/pull?code=wrong", "", 401},
+		{worker + "/api/pull?code=s3cret", "the host's own", 200},
+		{worker + "/api/pull?code=theirs", "s3cret", 200},
 		{worker + "/api/status", "", 401},
 		{worker + "/api/status", "s3cret", 200},
 		{invoker + "/api/invoke", "", 401},

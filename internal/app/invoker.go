@@ -9,6 +9,7 @@ import (
 	"persistor/internal/api"
 	"persistor/internal/config"
 	"persistor/internal/fanout"
+	"persistor/internal/host"
 )
 
 // OpenInvoker makes an invoker out of its settings. Log lines go to logs. The error is a *config.Error
@@ -34,13 +35,15 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
+	surface := api.NewInvoker(
+		api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log},
+		runner{dispatcher, planner},
+	)
 	return &Program{
-		Handler: api.NewInvoker(
-			api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log},
-			runner{dispatcher, planner},
-		),
+		Handler: serve(c.Server, surface, map[string]host.Function{"invoke": host.HTTP(surface, "/api/invoke")}, log),
 		Log:     log,
 		address: c.Server.Address,
+		hosted:  c.Server.Hosted,
 		drain:   c.Budget(),
 		close:   closing,
 	}, nil

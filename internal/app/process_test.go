@@ -38,6 +38,8 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(context.Background(), openFragileWorker))
 	case "invoker":
 		os.Exit(Main(context.Background(), OpenInvoker))
+	case "push":
+		os.Exit(Main(context.Background(), openFragilePush))
 	}
 	// Most of what these tests do is wait: for locks to expire, for silence, for storage to be back.
 	_ = flag.Set("test.parallel", "6") // the command line goes before

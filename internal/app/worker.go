@@ -9,6 +9,7 @@ import (
 
 	"persistor/internal/api"
 	"persistor/internal/config"
+	"persistor/internal/host"
 	"persistor/internal/pull"
 	"persistor/internal/pull/servicebus"
 	"persistor/internal/record"
@@ -31,13 +32,16 @@ func OpenWorker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pro
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
+	surface := api.NewWorker(api.WorkerOptions{
+		Key: c.Server.Key.Reveal(), Concurrency: c.Concurrency, Log: log,
+		ServiceBus: c.Service == config.ServiceBus, Sessions: c.Queue.Sessions && !c.Queue.DeadLetter,
+	}, drainer)
+	functions := map[string]host.Function{"pull": host.HTTP(surface, "/api/pull"), "status": host.HTTP(surface, "/api/status")}
 	return &Program{
-		Handler: api.NewWorker(api.WorkerOptions{
-			Key: c.Server.Key.Reveal(), Concurrency: c.Concurrency, Log: log,
-			ServiceBus: c.Service == config.ServiceBus, Sessions: c.Queue.Sessions && !c.Queue.DeadLetter,
-		}, drainer),
+		Handler: serve(c.Server, surface, functions, log),
 		Log:     log,
 		address: c.Server.Address,
+		hosted:  c.Server.Hosted,
 		drain:   c.Budget(),
 		close:   drainer.Close,
 	}, nil
@@ -91,11 +95,23 @@ func (d *Draining) open(ctx context.Context, c config.Worker, log *slog.Logger) 
 	d.Folder = c.Storage.Folder
 	d.Format = record.Format{Metadata: c.Record.Metadata, Separator: c.Record.Separator}
 	d.Limits = pull.Limits{Count: c.Batch.Count, Bytes: c.Batch.Bytes, Age: c.Batch.Age}
+	d.Append, d.AppendBytes = appending(c.Append), int64(c.Append.Bytes)
 	d.BatchMemory = ShareMemory(c.MemoryLimit, c.Concurrency).Batches
 	d.Idle, d.ReceiveFor = c.Pull.IdleTimeout, c.Pull.ReceiveDuration
 	d.Timeout = c.Budget()
 	d.Log = log
 	return nil
+}
+
+// appending says which batches become one blob.
+func appending(a config.Append) pull.Append {
+	switch {
+	case a.ByMinute:
+		return pull.ByMinute
+	case a.Append:
+		return pull.Joined
+	}
+	return pull.Apart
 }
 
 // chunk is how many messages one receive call asks for, unless a setting says otherwise: enough that the

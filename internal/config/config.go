@@ -1,8 +1,9 @@
-// Package config reads the app settings of the worker and the invoker: environment variables, by the
-// names and defaults that the original Persistor had, and new ones beside them. SERVICE_TYPE chooses
-// between an Event Hub and Service Bus; the settings of the one not chosen are not looked at.
+// Package config reads the app settings of the worker, the invoker and the push program: environment
+// variables, by the names and defaults that the original Persistor had, and new ones beside them. SERVICE_TYPE
+// chooses between an Event Hub and Service Bus, and BINDING_SERVICE for the push program; the settings of a service
+// not chosen are not looked at.
 //
-// Settings are read and checked all at once: [ReadWorker] and [ReadInvoker] return an [*Error] with every
+// Settings are read and checked all at once: [ReadWorker], [ReadInvoker] and [ReadPush] return an [*Error] with every
 // missing and every bad setting, and secrets print as "[redacted]" wherever they turn up. The tables in
 // settings.go are what is read; docs/settings.md is written from the same tables.
 package config
@@ -29,6 +30,7 @@ type Worker struct {
 	Storage    Storage
 	Record     Record
 	Batch      Batch
+	Append     Append
 	Pull       Pull
 	// Timeout is how long the platform lets one call last. Plan with [Worker.Budget].
 	Timeout time.Duration
@@ -64,6 +66,8 @@ type Invoker struct {
 type Server struct {
 	// Address is the host and port to listen on; port 0 takes a free one.
 	Address string
+	// Hosted tells that the Azure Functions host runs the program, as its custom handler.
+	Hosted bool
 	// Key is what callers have to present as x-functions-key; "" lets everybody in.
 	Key      Secret
 	LogLevel slog.Level
@@ -113,6 +117,13 @@ type Batch struct {
 	Count int
 	Bytes int
 	Age   time.Duration
+}
+
+// Append is which batches become one blob.
+type Append struct {
+	Append   bool // several do
+	ByMinute bool // those of one minute; whatever Append says
+	Bytes    int  // the length at which a blob takes no more of them
 }
 
 // Pull is how a loop receives. The zero of each field but Start leaves the choice to the loop.

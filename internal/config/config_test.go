@@ -67,6 +67,8 @@ func environmentOf(setting string, changes ...string) map[string]string {
 	switch {
 	case setting == topicSetting || setting == subscriptionSetting:
 		return topicEnvironment(changes...)
+	case isOfPush(setting):
+		return pushEnvironment(pushServiceOf(setting), changes...)
 	case strings.HasPrefix(setting, "SERVICE_BUS_"):
 		return busEnvironment(changes...)
 	}
@@ -99,9 +101,12 @@ func readInvoker(t *testing.T, changes ...string) Invoker {
 func problems(t *testing.T, settings map[string]string) map[string]string {
 	t.Helper()
 	found := make(map[string]string)
-	_, workerErr := ReadWorker(lookupIn(settings))
-	_, invokerErr := ReadInvoker(lookupIn(settings))
-	for _, err := range []error{workerErr, invokerErr} {
+	var errs []error
+	for _, read := range programsOf(settings) {
+		_, err := read(lookupIn(settings))
+		errs = append(errs, err)
+	}
+	for _, err := range errs {
 		var all *Error
 		if errors.As(err, &all) {
 			for _, p := range all.Problems {
@@ -123,6 +128,7 @@ func TestWorkerDefaults(t *testing.T) {
 		Storage:     Storage{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "messages", Folder: "telemetry"},
 		Record:      Record{Separator: "\n\n"},
 		Batch:       Batch{Count: 10_000, Bytes: 4 << 20, Age: time.Minute},
+		Append:      Append{Bytes: 256 << 20},
 		Pull:        Pull{Start: work.From{Position: "earliest"}},
 		Timeout:     230 * time.Second,
 		Concurrency: 1,
@@ -157,7 +163,7 @@ func TestInvokerDefaults(t *testing.T) {
 func TestOriginalSettings(t *testing.T) {
 	w := readWorker(t,
 		"SERVICE_TYPE", "event_hub_pull",
-		"APPEND", "False", "TIMED_APPEND", "false", "PERSISTOR_OUTPUT_BINDING", "FALSE",
+		"APPEND", "True", "TIMED_APPEND", "false", "PERSISTOR_OUTPUT_BINDING", "FALSE",
 		"GET_METADATA", "True", "STORE_PARAM", "main",
 		"EVENT_HUB_CONSUMER_GROUP", "$Default",
 		"EVENT_HUB_IDLE_TIMEOUT", "10", "EVENT_HUB_RECEIVE_DURATION", "60.5",
@@ -168,6 +174,9 @@ func TestOriginalSettings(t *testing.T) {
 	)
 	if diff := cmp.Diff(Pull{Start: work.From{Position: "earliest"}, IdleTimeout: 10 * time.Second, ReceiveDuration: 60500 * time.Millisecond, Prefetch: 512, ReceiveBatch: 128}, w.Pull); diff != "" {
 		t.Error(diff)
+	}
+	if want := (Append{Append: true, Bytes: 256 << 20}); w.Append != want {
+		t.Errorf("append %+v, want %+v", w.Append, want)
 	}
 	if !w.Record.Metadata || w.Storage.Folder != "main" {
 		t.Errorf("record %+v, storage folder %q", w.Record, w.Storage.Folder)
@@ -218,8 +227,9 @@ func TestBad(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	for setting, values := range map[string][]string{
 		"SERVICE_TYPE":                     {"BINDING", "binding", "EVENT_HUB", "SERVICE_BUS"},
-		"APPEND":                           {"TRUE", "yes"},
-		"TIMED_APPEND":                     {"true"},
+		"APPEND":                           {"yes"},
+		"TIMED_APPEND":                     {"1m"},
+		"APPEND_BYTES":                     {"1023KiB", "65GiB", "much"},
 		"PERSISTOR_OUTPUT_BINDING":         {"True"},
 		"EVENT_HUB_NAME":                   {"-a", "a/b", "a b", strings.Repeat("a", 257), "../x"},
 		"EVENT_HUB_CONSUMER_GROUP":         {"a/b", "$Other", long},
@@ -440,20 +450,15 @@ func TestSecretsNeverShow(t *testing.T) {
 		for what, text := range pastes {
 			t.Run(s.Name+"/"+what, func(t *testing.T) {
 				settings := environmentOf(s.Name, "WORKER_KEY", secretKey, s.Name, text)
-				w, err := ReadWorker(lookupIn(settings))
-				if err != nil {
-					shows(t, "error of the worker", err)
-					shows(t, "error as text", err.Error())
-				} else if !isName(s.Name) {
-					shows(t, "worker", w)
-					shows(t, "worker's address", &w)
-				}
-				i, err := ReadInvoker(lookupIn(settings))
-				if err != nil {
-					shows(t, "error of the invoker", err)
-					shows(t, "error as text", err.Error())
-				} else if !isName(s.Name) {
-					shows(t, "invoker", i)
+				for program, read := range programsOf(settings) {
+					got, err := read(lookupIn(settings))
+					if err != nil {
+						shows(t, "error of the "+program, err)
+						shows(t, "error as text", err.Error())
+					} else if !isName(s.Name) {
+						shows(t, program, got)
+						shows(t, program+"'s address", &got)
+					}
 				}
 			})
 		}
@@ -466,19 +471,20 @@ func isName(setting string) bool {
 	return slices.Contains([]string{
 		"EVENT_HUB_NAME", "EVENT_HUB_CONSUMER_GROUP", "EVENT_HUB_CUSTOM_ENDPOINT", "STORE_PARAM",
 		queueSetting, topicSetting, subscriptionSetting, "SERVICE_BUS_CUSTOM_ENDPOINT",
+		hubNameBindingSetting, "CONSUMER_GROUP", queueBindingSetting, topicBindingSetting, subscriptionBindingSetting,
 	}, setting) ||
 		strings.HasSuffix(setting, suffixClientID) || strings.HasSuffix(setting, suffixNamespace)
 }
 
 func TestReadNeedsNothingElse(t *testing.T) {
 	known := knownNames()
-	for _, settings := range []map[string]string{environment(), busEnvironment(), topicEnvironment()} {
-		for _, read := range []func(Lookup) error{
-			func(l Lookup) error { _, err := ReadWorker(l); return err },
-			func(l Lookup) error { _, err := ReadInvoker(l); return err },
-		} {
+	for _, settings := range []map[string]string{
+		environment(), busEnvironment(), topicEnvironment(),
+		pushEnvironment(BindingEventGrid), pushEnvironment(BindingEventHub), pushEnvironment(BindingServiceBus),
+	} {
+		for _, read := range programsOf(settings) {
 			asked := make(map[string]bool)
-			err := read(func(name string) (string, bool) {
+			_, err := read(func(name string) (string, bool) {
 				asked[name] = true
 				v, ok := settings[name]
 				return v, ok

@@ -263,7 +263,7 @@ func service(into *Service) value {
 	known := choice(into, pulls, EventHub, ServiceBus)
 	return value{known.expected, func(text string) error {
 		if strings.EqualFold(text, "BINDING") {
-			return fmt.Errorf("BINDING is not supported by this binary: it runs %s", anyOf(pulls))
+			return fmt.Errorf("BINDING is what the push program runs: this one runs %s", anyOf(pulls))
 		}
 		return known.parse(text)
 	}}
@@ -297,6 +297,14 @@ func port(into *string, host string) value {
 		}
 		*into = net.JoinHostPort(host, strconv.Itoa(n))
 		return nil
+	}}
+}
+
+// noting also says whether the setting was given.
+func noting(given *bool, v value) value {
+	return value{v.expected, func(text string) error {
+		*given = true
+		return v.parse(text)
 	}}
 }
 

@@ -175,7 +175,7 @@ func (k *thread) create(ctx context.Context, all *batch) error {
 		k.messages += n
 		k.bytes += h.Bytes
 		k.blobs++
-		k.session.Progress.stored(n, h.Bytes)
+		k.session.Progress.stored(n, h.Bytes, 1)
 		k.after = max(k.after, last)
 		all.dropped = len(b.entries)
 		return nil
