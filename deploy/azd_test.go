@@ -1,7 +1,6 @@
 package deploy_test
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,13 +48,18 @@ func TestAzureYAML(t *testing.T) {
 	if template == nil {
 		t.Fatalf("azure.yaml: there is no %s/%s.bicep", p.Infra.Path, p.Infra.Module)
 	}
-	packages := packages(t)
+	made := map[string][]string{"eventhub": nil, "servicebus": nil}
+	for source := range made {
+		for _, app := range generated(t, source) {
+			made[source] = append(made[source], "dist/"+filepath.Base(app.Package))
+		}
+	}
 	for name, service := range p.Services {
 		switch {
 		case service.Host != "function" || service.Language != "custom":
 			t.Errorf("azure.yaml: %s is no function app that is packaged as it stands", name)
-		case !slices.Contains(packages, service.Dist):
-			t.Errorf("azure.yaml: %s is packaged from %s; generated are %v", name, service.Dist, packages)
+		case !slices.Contains(made["eventhub"], service.Dist) || !slices.Contains(made["servicebus"], service.Dist):
+			t.Errorf("azure.yaml: %s is packaged from %s; generated are %v", name, service.Dist, made)
 		case template.modules[name].file == "":
 			t.Errorf("azure.yaml: %s has no app in %s", name, template.file)
 		}
@@ -73,27 +77,6 @@ func TestAzureYAML(t *testing.T) {
 			}
 		}
 	}
-}
-
-// packages are what `persistor generate --zip` leaves in dist for each source that azd deploys: an app of
-// the entry's name, and with "invoker" its invoker beside it.
-func packages(t *testing.T) (all []string) {
-	t.Helper()
-	for _, source := range []string{"eventhub", "servicebus"} {
-		var config struct {
-			Services [][]json.RawMessage `json:"persistorServices"`
-			Output   string
-		}
-		if err := json.Unmarshal([]byte(read(t, "apps/"+source+".json")), &config); err != nil {
-			t.Fatal(err)
-		}
-		var name string
-		if err := json.Unmarshal(config.Services[0][1], &name); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, config.Output+"/"+name+".zip", config.Output+"/"+name+"-invoker.zip")
-	}
-	return all
 }
 
 // The hooks are scripts, and read no other variables than the deployment and azd set.

@@ -1,7 +1,7 @@
 package deploy_test
 
 import (
-	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -51,35 +51,50 @@ func settingsOf(t *testing.T, declaration string, topic bool) map[string]string 
 	return settings
 }
 
-// Worker and invoker take the settings that the template gives them.
-func TestBicepSettingsAreAccepted(t *testing.T) {
-	for _, pull := range []struct {
-		variable string
-		topic    bool
-	}{{"var eventHubPull", false}, {"var serviceBusPull", false}, {"var serviceBusPull", true}} {
-		name := fmt.Sprintf("%s, topic %v", pull.variable, pull.topic)
-		settings := map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "12345"}
-		for _, part := range []map[string]string{
-			settingsOf(t, pull.variable, pull.topic), settingsOf(t, "var storage", false), settingsOf(t, "var records", false), settingsOf(t, "output invoker object", false),
-		} {
-			for k, v := range part {
-				settings[k] = v
-			}
-		}
+// appSettings are those that the template gives an app: a worker, an invoker or push.
+func appSettings(t *testing.T, program, source string, topic bool) map[string]string {
+	t.Helper()
+	settings := map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "12345"}
+	add := func(declaration string) { maps.Copy(settings, settingsOf(t, declaration, topic)) }
+	add("var storage")
+	switch program {
+	case "worker":
+		add("var records")
+		add("var " + source + "Pull")
+	case "invoker":
+		add("var " + source + "Pull")
+		add("output invoker object")
 		if !strings.HasPrefix(settings["FUNC_TO_INVOKE"], "@Microsoft.KeyVault(") {
-			t.Errorf("%s: FUNC_TO_INVOKE is %q, no reference to the vault", name, settings["FUNC_TO_INVOKE"])
+			t.Errorf("FUNC_TO_INVOKE is %q, no reference to the vault", settings["FUNC_TO_INVOKE"])
 		}
 		settings["FUNC_TO_INVOKE"] = "https://persistor-worker.azurewebsites.net/api/pull?code=" + strings.Repeat("k", 56) // hooks/connect.sh
-		w, err := config.ReadWorker(lookup(settings))
-		if err != nil || len(w.Warnings) > 0 {
-			t.Errorf("%s: worker: %v %v", name, err, w.Warnings)
-		}
-		i, err := config.ReadInvoker(lookup(settings))
-		if err != nil || len(i.Warnings) > 0 {
-			t.Errorf("%s: invoker: %v %v", name, err, i.Warnings)
-		}
-		if w.Queue.Topic != "" != pull.topic || (w.Service == config.EventHub) != (pull.variable == "var eventHubPull") {
-			t.Errorf("%s: drained is %v %+v", name, w.Service, w.Queue)
+	case "push":
+		add("var records")
+		add("var " + source + "Push")
+		settings["SERVICE_TYPE"] = "BINDING"
+	}
+	return settings
+}
+
+// The programs take the settings that the template gives them.
+func TestBicepSettingsAreAccepted(t *testing.T) {
+	for _, source := range []string{"eventHub", "serviceBus", "eventGrid"} {
+		for _, topic := range []bool{false, true} {
+			p, err := config.ReadPush(lookup(appSettings(t, "push", source, topic)))
+			if err != nil || len(p.Warnings) > 0 || (p.Queue.Topic != "") != (topic && source == "serviceBus") {
+				t.Errorf("push of %s: %v %v %+v", source, err, p.Warnings, p.Queue)
+			}
+			if source == "eventGrid" {
+				continue
+			}
+			w, err := config.ReadWorker(lookup(appSettings(t, "worker", source, topic)))
+			if err != nil || len(w.Warnings) > 0 || (w.Queue.Topic != "") != (topic && source == "serviceBus") {
+				t.Errorf("worker of %s: %v %v %+v", source, err, w.Warnings, w.Queue)
+			}
+			i, err := config.ReadInvoker(lookup(appSettings(t, "invoker", source, topic)))
+			if err != nil || len(i.Warnings) > 0 || i.Service != w.Service {
+				t.Errorf("invoker of %s: %v %v %v", source, err, i.Warnings, i.Service)
+			}
 		}
 	}
 }

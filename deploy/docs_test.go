@@ -84,7 +84,7 @@ func TestPagesNameWhatThereIs(t *testing.T) {
 }
 
 // others look like settings: values of SERVICE_TYPE.
-var others = []string{"EVENT_HUB_PULL", "SERVICE_BUS_PULL", "APPEND_BYTES"}
+var others = []string{"EVENT_HUB_PULL", "SERVICE_BUS_PULL"}
 
 // Parameters that the pages give to az are parameters of the templates.
 func TestPagesGiveKnownParameters(t *testing.T) {
