@@ -11,15 +11,16 @@ import (
 
 // values stand for parameters and outputs in modules/settings.bicep.
 var values = map[string]string{
-	"namespaceHost":    "my-namespace.servicebus.windows.net",
-	"entityName":       "my-entity",
-	"consumerGroup":    "persistor",
-	"subscriptionName": "my-subscription",
-	"identityClientId": "11111111-1111-1111-1111-111111111111",
-	"blobServiceUri":   "https://mystorage.blob.core.windows.net/",
-	"queueServiceUri":  "https://mystorage.queue.core.windows.net/",
-	"queueName":        "persistor-runs",
-	"schedule":         "0 */5 * * * *",
+	"units == 0 ? '' : string(units)": "4",
+	"namespaceHost":                   "my-namespace.servicebus.windows.net",
+	"entityName":                      "my-entity",
+	"consumerGroup":                   "persistor",
+	"subscriptionName":                "my-subscription",
+	"identityClientId":                "11111111-1111-1111-1111-111111111111",
+	"blobServiceUri":                  "https://mystorage.blob.core.windows.net/",
+	"queueServiceUri":                 "https://mystorage.queue.core.windows.net/",
+	"queueName":                       "persistor-runs",
+	"schedule":                        "0 */5 * * * *",
 }
 
 // settingsOf reads the settings that a variable or an output of modules/settings.bicep holds. Where there is

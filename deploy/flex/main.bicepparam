@@ -12,5 +12,6 @@ param consumerGroup = readEnvironmentVariable('PERSISTOR_CONSUMER_GROUP', '$Defa
 param subscriptionName = readEnvironmentVariable('PERSISTOR_SUBSCRIPTION', '')
 param sessions = bool(readEnvironmentVariable('PERSISTOR_SESSIONS', 'false'))
 param manage = bool(readEnvironmentVariable('PERSISTOR_MANAGE', 'true'))
+param units = int(readEnvironmentVariable('PERSISTOR_UNITS', '0'))
 param schedule = readEnvironmentVariable('PERSISTOR_TIMER', '0 */5 * * * *')
 param metadata = bool(readEnvironmentVariable('PERSISTOR_METADATA', 'false'))

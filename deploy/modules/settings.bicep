@@ -19,6 +19,9 @@ param subscriptionName string
 @description('Whether the queue or subscription requires sessions.')
 param sessions bool
 
+@description('How many units a run has whose call doesn\'t say it; 0 leaves it to the backlog.')
+param units int
+
 @description('When the invoker starts a run by itself: an NCRONTAB expression of six fields, in UTC.')
 param schedule string
 
@@ -145,6 +148,7 @@ output worker object = union(host, storage, records, pull)
 output invoker object = union(host, storage, pull, {
   PERSISTOR_CONTAINER_NAME: 'blobs'
   FUNC_TO_INVOKE: '@Microsoft.KeyVault(VaultName=${vaultName};SecretName=func-to-invoke)'
+  INVOKER_UNITS: units == 0 ? '' : string(units)
   PERSISTOR_SCHEDULE: schedule
   PERSISTOR_QUEUE: queueName
   PERSISTOR_STORAGE_CONNECTION_STRING__queueServiceUri: queueServiceUri

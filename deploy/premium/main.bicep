@@ -48,8 +48,13 @@ param subscriptionName string = ''
 @description('Whether the queue or subscription requires sessions.')
 param sessions bool = false
 
-@description('Whether the apps may manage the queue or topic, so that the invoker can read how many messages wait. Without it every call says N, and the timer can start no run, unless there are sessions.')
+@description('Whether the apps may manage the queue or topic, so that the invoker can read how many messages wait. Without it say units, unless there are sessions.')
 param manage bool = true
+
+@description('How many units a run has whose call doesn\'t say it; 0 leaves it to the backlog.')
+@minValue(0)
+@maxValue(1024)
+param units int = 0
 
 @description('When the invoker starts a run by itself: an NCRONTAB expression of six fields, in UTC.')
 param schedule string = '0 */5 * * * *'
@@ -123,6 +128,7 @@ module settings '../modules/settings.bicep' = {
     consumerGroup: consumerGroup
     subscriptionName: subscriptionName
     sessions: sessions
+    units: units
     schedule: schedule
     metadata: metadata
     identityClientId: foundation.outputs.identityClientId
