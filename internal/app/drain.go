@@ -27,6 +27,9 @@ type Draining struct {
 	Format record.Format
 
 	Limits pull.Limits
+	// Append says which batches become one blob, of about AppendBytes at most.
+	Append      pull.Append
+	AppendBytes int64
 	// BatchMemory bounds the bytes of all batches that the loops of one unit hold.
 	BatchMemory int
 
@@ -110,6 +113,7 @@ func (d *Draining) loop(unit work.Unit, loops int, deadline time.Time, progress 
 	return pull.Loop{
 		Sink: sink{d.Store}, Format: d.Format, Folder: d.Folder, RunID: unit.Run,
 		Limits: d.limitsOf(unit, loops), Chunk: d.Chunk,
+		Append: d.Append, AppendBytes: d.AppendBytes, MaxAppend: store.MaxAppend,
 		Idle: d.Idle, Duration: d.ReceiveFor, Deadline: deadline, Progress: progress,
 	}
 }
@@ -178,8 +182,10 @@ func (d *Draining) watch(p *pull.Progress, row api.Progress) (forget func()) {
 }
 
 // close gives back what the drain holds.
-func (d *Draining) close() {
-	if dir, ok := d.Store.(*store.Dir); ok {
+func (d *Draining) close() { closeStore(d.Store) }
+
+func closeStore(s store.Store) {
+	if dir, ok := s.(*store.Dir); ok {
 		_ = dir.Close()
 	}
 }
@@ -209,6 +215,17 @@ type sink struct{ store.Store }
 func (s sink) Create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
 	held, err := s.Store.Create(ctx, name, body, metadata)
 	if errors.Is(err, store.ErrExists) {
+		if held == nil {
+			held = map[string]string{}
+		}
+		return held, nil
+	}
+	return nil, err
+}
+
+func (s sink) Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (map[string]string, error) {
+	held, err := s.Store.Append(ctx, name, at, body, metadata)
+	if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrPosition) || errors.Is(err, store.ErrFull) {
 		if held == nil {
 			held = map[string]string{}
 		}

@@ -95,11 +95,23 @@ func (d *Draining) open(ctx context.Context, c config.Worker, log *slog.Logger) 
 	d.Folder = c.Storage.Folder
 	d.Format = record.Format{Metadata: c.Record.Metadata, Separator: c.Record.Separator}
 	d.Limits = pull.Limits{Count: c.Batch.Count, Bytes: c.Batch.Bytes, Age: c.Batch.Age}
+	d.Append, d.AppendBytes = appending(c.Append), int64(c.Append.Bytes)
 	d.BatchMemory = ShareMemory(c.MemoryLimit, c.Concurrency).Batches
 	d.Idle, d.ReceiveFor = c.Pull.IdleTimeout, c.Pull.ReceiveDuration
 	d.Timeout = c.Budget()
 	d.Log = log
 	return nil
+}
+
+// appending says which batches become one blob.
+func appending(a config.Append) pull.Append {
+	switch {
+	case a.ByMinute:
+		return pull.ByMinute
+	case a.Append:
+		return pull.Joined
+	}
+	return pull.Apart
 }
 
 // chunk is how many messages one receive call asks for, unless a setting says otherwise: enough that the

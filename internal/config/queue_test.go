@@ -18,6 +18,7 @@ func TestQueueDefaults(t *testing.T) {
 		Storage:     Storage{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "messages", Folder: "orders"},
 		Record:      Record{Separator: "\n\n"},
 		Batch:       Batch{Count: 10_000, Bytes: 4 << 20, Age: time.Minute},
+		Append:      Append{Bytes: 256 << 20},
 		Timeout:     230 * time.Second,
 		Concurrency: 1,
 		MemoryLimit: 32 << 20,
@@ -44,7 +45,7 @@ func TestQueueDefaults(t *testing.T) {
 func TestOriginalQueueSettings(t *testing.T) {
 	w, err := ReadWorker(lookupIn(topicEnvironment(
 		"SERVICE_TYPE", "service_bus_pull",
-		"APPEND", "False", "TIMED_APPEND", "false", "PERSISTOR_OUTPUT_BINDING", "FALSE", "GET_METADATA", "True",
+		"APPEND", "False", "TIMED_APPEND", "true", "PERSISTOR_OUTPUT_BINDING", "FALSE", "GET_METADATA", "True",
 		"SERVICE_BUS_TYPE", "Topic", "SERVICE_BUS_QUEUE_NAME", "<the queue's name>",
 		"SERVICE_BUS_IDLE_TIMEOUT", "3", "SERVICE_BUS_RECEIVE_DURATION", "60.5", "SERVICE_BUS_PREFETCH", "512",
 		"EVENT_HUB_CONN_STRING", "bad", "EVENT_HUB_NAME", "a b", "EVENT_HUB_IDLE_TIMEOUT", "1", "EVENT_HUB_PREFETCH", "1e9",
@@ -181,11 +182,8 @@ func TestQueueProblems(t *testing.T) {
 		{busEnvironment(busSetting, "", busSetting+suffixCredential, managedIdentity), busNS, "not set, though"},
 		{busEnvironment(busSetting, "", busNS, "sb://ns.servicebus.windows.net/"), busNS, "a host name alone"},
 
-		{busEnvironment("APPEND", "TRUE"), "APPEND", "not supported for SERVICE_BUS_PULL"},
-		{busEnvironment("TIMED_APPEND", "TRUE"), "TIMED_APPEND", "not supported for SERVICE_BUS_PULL"},
 		{busEnvironment("PERSISTOR_OUTPUT_BINDING", "TRUE"), "PERSISTOR_OUTPUT_BINDING", "SERVICE_BUS_PULL"},
-		{environment("APPEND", "TRUE"), "APPEND", "not supported for EVENT_HUB_PULL"},
-		{busEnvironment("SERVICE_TYPE", "BINDING", queueSetting, ""), "SERVICE_TYPE", "it runs EVENT_HUB_PULL or SERVICE_BUS_PULL"},
+		{busEnvironment("SERVICE_TYPE", "BINDING", queueSetting, ""), "SERVICE_TYPE", "this one runs EVENT_HUB_PULL or SERVICE_BUS_PULL"},
 		// What else is wrong can't be known while the service isn't.
 		{busEnvironment("SERVICE_TYPE", "SERVICE_BUS", queueSetting, "", "EVENT_HUB_NAME", "a b"), "SERVICE_TYPE", "expected EVENT_HUB_PULL or SERVICE_BUS_PULL"},
 	} {
@@ -199,12 +197,12 @@ func TestQueueProblems(t *testing.T) {
 func TestAllProblemsOfAQueueAtOnce(t *testing.T) {
 	_, err := ReadWorker(lookupIn(map[string]string{
 		"SERVICE_TYPE": "SERVICE_BUS_PULL", "SERVICE_BUS_TYPE": "TOPIC", "SERVICE_BUS_QUEUE_NAME": "orders",
-		"SERVICE_BUS_SESSIONS": "yes", "SERVICE_BUS_IDLE_TIMEOUT": "1", "APPEND": "TRUE",
+		"SERVICE_BUS_SESSIONS": "yes", "SERVICE_BUS_IDLE_TIMEOUT": "1", "APPEND": "on",
 	}))
 	const want = `read settings: 8 settings are missing or wrong:
-  APPEND: TRUE is not supported for SERVICE_BUS_PULL in this version, which creates a blob for each batch: set it to FALSE or remove it
   SERVICE_BUS_SESSIONS: expected TRUE or FALSE, got "yes"
   PERSISTOR_CONTAINER_NAME: not set: expected a container's name: 3 to 63 lower-case letters, digits and single hyphens
+  APPEND: expected TRUE or FALSE, got "on"
   SERVICE_BUS_IDLE_TIMEOUT: expected 0, or seconds, or a duration such as 90s or 2m, from 3 s to 24 h, got "1"
   SERVICE_BUS_CONNECTION_STRING: not set: expected the connection string of a Service Bus namespace, or SERVICE_BUS_CONNECTION_STRING__fullyQualifiedNamespace for an identity
   SERVICE_BUS_TOPIC_NAME: not set, and SERVICE_BUS_CONNECTION_STRING has no EntityPath: expected the topic's name; to drain the queue in SERVICE_BUS_QUEUE_NAME, set SERVICE_BUS_TYPE=QUEUE

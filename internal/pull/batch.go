@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -84,21 +85,32 @@ func (b *batch) remove(match func(entry) bool) (removed []int64) {
 	return removed
 }
 
-// prefix is as much of the batch, from its front, as one blob can say that it holds (record.MaxHeld). It
-// shares the batch's buffers.
-func (b *batch) prefix() *batch {
-	held, n := record.Sequences{}, 0
+// prefix is as much of the batch, from its front, as one blob that holds onto already can say that it holds,
+// within most bytes of text: one record at least of a new blob. It shares the batch's buffers.
+func (b *batch) prefix(onto record.Sequences, most int) *batch {
+	held, n := onto.Clone(), 0
 	for _, e := range b.left() {
-		if n > 0 && held.EncodedLenWith(e.number) > record.MaxHeld {
+		if held.Len() > 0 && held.EncodedLenWith(e.number) > most {
 			break
 		}
 		held.Add(e.number)
 		n++
 	}
 	part := *b
-	part.entries = b.entries[:b.dropped+n]
-	part.buf = b.buf[:part.entries[len(part.entries)-1].end]
+	if part.entries = b.entries[:b.dropped+n]; n > 0 {
+		part.buf = b.buf[:part.entries[len(part.entries)-1].end]
+	}
 	part.held = held
+	return &part
+}
+
+// before is the batch up to the first record with a number of at least next. It shares the batch's buffers.
+func (b *batch) before(next int64) *batch {
+	part := *b
+	if n, _ := slices.BinarySearchFunc(b.entries, next, func(e entry, next int64) int { return cmp.Compare(e.number, next) }); n < len(b.entries) {
+		part.entries, part.buf = b.entries[:n], b.buf[:b.entries[n-1].end]
+		part.offset = "" // not known of any but the last
+	}
 	return &part
 }
 
@@ -116,7 +128,7 @@ func (b *batch) numbers() []int64 {
 func (b *batch) add(m *message.Message, f record.Format, limits Limits) bool {
 	if len(b.entries) == 0 {
 		b.enqueued, b.began = m.EnqueuedTime, time.Now()
-	} else if len(b.entries) >= limits.Count || day(m.EnqueuedTime) != day(b.enqueued) {
+	} else if len(b.entries) >= limits.Count || day(m.EnqueuedTime) != day(b.enqueued) || limits.minute && minute(m.EnqueuedTime) != minute(b.enqueued) {
 		return false
 	}
 	size := len(b.buf)
@@ -141,9 +153,11 @@ func (b *batch) latest() time.Time   { return slices.MaxFunc(b.left(), byEnqueue
 
 func byEnqueued(x, y entry) int { return x.enqueued.Compare(y.enqueued) }
 
-// day numbers UTC days.
-func day(t time.Time) int64 {
-	const seconds = 24 * 60 * 60
+// day numbers UTC days, minute the minutes of UTC.
+func day(t time.Time) int64    { return period(t, 24*60*60) }
+func minute(t time.Time) int64 { return period(t, 60) }
+
+func period(t time.Time, seconds int64) int64 {
 	u := t.Unix()
 	if u < 0 {
 		u -= seconds - 1

@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"persistor/internal/record"
@@ -14,45 +15,67 @@ import (
 // A blob is named after its first message and created only if absent. Blobs begin where another ends,
 // so two writers of one partition ask for the same name; one gets it, the other reads from its metadata
 // how far it reaches and goes on behind. Two cases need a look at what is there before that holds: the
-// first batch of a loop, whose start may lie inside a blob (a checkpoint that was lost, moved or written
-// by somebody else), and a batch behind a hole (another writer may have been in time to store what the
-// source has dropped since). A blob holds messages of one UTC day and its name begins with that day, so
-// the blob that holds a message is found among those of one partition and day.
+// first batch of a loop, or of a day, which may lie inside a blob (a checkpoint that was lost, moved or
+// written by somebody else), and a batch behind a hole (another writer may have been in time to store what
+// the source has dropped since). A blob holds messages of one UTC day and its name begins with that day, so
+// the blob that holds a message is found among those of one partition and day. The look takes in what is
+// stored further on that day as well, for blobs may be there that batches were joined to otherwise than here.
+//
+// Where batches are joined, a batch is appended to the last blob of the chain, at the very place where that
+// was seen to end. So of two writers one gets that place, too, and the other reads from the metadata how far
+// the blob reaches now. Whether a batch goes there or begins a blob is decided by nothing but that blob and the
+// batch's first message: two writers with the same settings never do one and the other.
 type chain struct {
-	sink      Sink
+	loop      *Loop
 	log       Log
-	folder    string
 	partition string
-	run       string
 	every     int64
-	progress  *Progress
 
 	anchored  bool
-	after     int64  // everything up to here is stored, by this chain or another writer
-	offset    string // of the message at after; "" when that isn't known
-	looked    bool
-	settled   int64 // last checkpoint written by this loop; -1 when none
+	after     int64         // everything up to here is stored, by this chain or another writer
+	offset    string        // of the message at after; "" when that isn't known
+	looked    int64         // the day whose blobs were looked at
+	open      link          // the blob that was stored to last, or the last one that was found
+	ahead     []record.Span // what was found behind after, unbroken ranges in order
+	settled   int64         // last checkpoint written by this loop; -1 when none
 	unsettled int64
+
+	tail Tail // where an earlier loop left off
 
 	counts
 	lost []work.Range
 }
 
+// link is a blob of a chain. Its zero value is none.
+type link struct {
+	name string
+	span record.Span
+}
+
 // keep implements [keeper].
 func (c *chain) keep(ctx context.Context, b *batch) error {
+	if t := c.tail; t.known && t.after == b.firstLive()-1 {
+		c.anchored, c.after, c.open, c.looked = true, t.after, t.open, day(b.enqueued)
+	}
+	c.tail.known = false // it is for the first batch
 	if !c.anchored {
 		c.anchored, c.after = true, b.firstLive()-1
 	}
 	c.skip(b)
-	if b.len() > 0 && (!c.looked || b.firstLive() != c.after+1) {
+	if b.len() > 0 && (day(b.enqueued) != c.looked || b.firstLive() != c.after+1) {
 		if err := c.look(ctx, b); err != nil {
 			return err
 		}
 	}
-	for b.len() > 0 {
-		if err := c.create(ctx, b); err != nil {
+	for c.pass(b); b.len() > 0; c.pass(b) {
+		part := b
+		if len(c.ahead) > 0 {
+			part = b.before(c.ahead[0].First)
+		}
+		if err := c.store(ctx, part); err != nil {
 			return err
 		}
+		b.dropped = part.dropped
 	}
 	if c.unsettled > 0 && c.unsettled >= c.every {
 		return c.finish(ctx)
@@ -60,35 +83,76 @@ func (c *chain) keep(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// create makes one blob of b, or finds that another writer has, and leaves out of b what is stored now.
-func (c *chain) create(ctx context.Context, b *batch) error {
-	span := record.Span{
-		First: b.firstLive(), Last: b.last(), After: c.after,
-		Count: int64(b.len()), Bytes: int64(len(b.live())), Offset: b.offset, Run: c.run,
-	}
-	name := record.EventHubName(c.folder, c.partition, b.enqueued, span.First)
-	metadata, err := c.sink.Create(ctx, name, b.live(), span.Metadata())
+// store puts b where the chain ends, or finds that another writer has put something there, and leaves out of
+// b what is stored now.
+func (c *chain) store(ctx context.Context, b *batch) error {
+	at, end := c.next(b)
+	metadata, err := c.loop.write(ctx, end.name, at, b, end.span.Metadata())
 	if err != nil {
-		return fmt.Errorf("store messages %d to %d: %w", span.First, span.Last, err)
+		return fmt.Errorf("store messages %d to %d: %w", b.firstLive(), b.last(), err)
 	}
 	if metadata != nil {
-		held, err := record.ParseSpan(metadata)
-		if err != nil {
-			return fmt.Errorf("store messages %d to %d: blob %s is there already, but not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", span.First, span.Last, name, err)
-		}
-		if held.First != span.First {
-			return fmt.Errorf("store messages %d to %d: blob %s is there already and says that it begins at %d; move it away, or set STORE_PARAM to another folder", span.First, span.Last, name, held.First)
-		}
-		c.advance(held)
-		c.skip(b)
+		return c.meet(b, at, end, metadata)
+	}
+	messages, bytes, blobs := int64(b.len()), int64(len(b.live())), int64(0)
+	if at == 0 {
+		blobs = 1
+	}
+	c.messages += messages
+	c.bytes += bytes
+	c.blobs += blobs
+	c.loop.Progress.stored(messages, bytes, blobs)
+	if c.open = end; !c.loop.joins(b) {
+		c.open = link{}
+	}
+	c.advance(end.span)
+	b.drop(end.span.Last)
+	return nil
+}
+
+// next says where b goes: the blob as it will be, and the position in it, 0 of a new one.
+func (c *chain) next(b *batch) (at int64, end link) {
+	end = link{
+		name: c.name(b, b.firstLive()),
+		span: record.Span{
+			First: b.firstLive(), Last: b.last(), After: c.after,
+			Count: int64(b.len()), Bytes: int64(len(b.live())), Offset: b.offset, Run: c.loop.RunID,
+		},
+	}
+	s := c.open.span
+	grows := c.loop.joins(b) && s.Last == c.after && s.Last+1 == b.firstLive() && b.firstLive()%record.CellSize != 0 &&
+		s.Bytes < c.loop.AppendBytes && c.open.name == c.name(b, s.First) // of the same day, and minute
+	if !grows {
+		return 0, end
+	}
+	end.name = c.open.name
+	end.span.First, end.span.After = s.First, s.After
+	end.span.Count += s.Count
+	end.span.Bytes += s.Bytes
+	return s.Bytes, end
+}
+
+// name is what a blob is called whose first message is of the day, and the minute, of b.
+func (c *chain) name(b *batch, first int64) string {
+	return c.loop.named(record.EventHubName(c.loop.Folder, c.partition, b.enqueued, first), b)
+}
+
+// meet goes on behind what is there already in place of b, or looks for another place.
+func (c *chain) meet(b *batch, at int64, end link, metadata map[string]string) error {
+	held, err := record.ParseSpan(metadata)
+	if err != nil {
+		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already, but not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, err)}
+	}
+	if held.First != end.span.First {
+		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already and says that it begins at %d; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, held.First)}
+	}
+	if at > 0 && held.Last <= c.open.span.Last {
+		c.open = link{} // it takes no more, or never did
 		return nil
 	}
-	c.messages += span.Count
-	c.bytes += span.Bytes
-	c.blobs++
-	c.progress.stored(span.Count, span.Bytes)
-	c.advance(span)
-	b.drop(span.Last)
+	c.open = link{end.name, held}
+	c.advance(held)
+	c.skip(b)
 	return nil
 }
 
@@ -99,68 +163,95 @@ func (c *chain) advance(s record.Span) {
 	}
 }
 
+// pass goes on behind what was found, as far as that follows on.
+func (c *chain) pass(b *batch) {
+	for len(c.ahead) > 0 && c.ahead[0].First <= c.after+1 {
+		c.advance(c.ahead[0])
+		c.ahead = c.ahead[1:]
+	}
+	c.skip(b)
+}
+
 // skip leaves out of b what the chain has behind it.
 func (c *chain) skip(b *batch) {
 	last, offset := b.last(), b.offset
 	if n := b.drop(c.after); n > 0 {
 		c.already += n
-		c.progress.skipped(n)
+		c.loop.Progress.skipped(n)
 		if last == c.after {
 			c.offset = offset
 		}
 	}
 }
 
-// look reads what is stored already around the first message of b, and finds out what was lost when
-// that message is not the next one.
+// look reads what is stored already from the first message of b on that day, and finds out what was lost
+// when that message is not the next one.
 func (c *chain) look(ctx context.Context, b *batch) error {
-	c.looked = true
 	first := b.firstLive()
 	hole := work.Range{From: c.after + 1, To: first - 1}
-
-	reach, err := c.covered(ctx, b.enqueued, hole.From, first)
+	today, err := c.stored(ctx, b.enqueued, hole.From, math.MaxInt64)
 	if err != nil {
 		return err
 	}
-	c.lost = append(c.lost, gaps(hole, reach)...)
-	for _, s := range reach {
-		c.advance(s)
+	// A hole may have been stored on the days before.
+	found := today.ranges
+	on, older := b.enqueued, today.older
+	for range oldest {
+		if older || hole.From > hole.To || len(found) > 0 && found[0].First <= hole.From {
+			break
+		}
+		on = on.AddDate(0, 0, -1)
+		before, err := c.stored(ctx, on, hole.From, first)
+		if err != nil {
+			return err
+		}
+		found, older = append(before.ranges, found...), before.older
 	}
-	c.skip(b)
+	c.looked = day(b.enqueued)
+	c.lost = append(c.lost, gaps(hole, found)...)
+	c.open, c.ahead = today.last, nil
+	for _, s := range found {
+		if s.First <= first {
+			c.advance(s)
+		} else {
+			c.ahead = append(c.ahead, s)
+		}
+	}
 	return nil
 }
 
 // oldest bounds how many days a hole is followed back; Event Hubs keeps nothing longer.
 const oldest = 90
 
-// covered gives the blobs that hold something of from to through, the latter enqueued on the given day,
-// in order.
-func (c *chain) covered(ctx context.Context, on time.Time, from, through int64) ([]record.Span, error) {
-	var spans []record.Span
-	for range oldest {
-		var today []record.Span
-		for blob, err := range c.sink.List(ctx, record.EventHubDay(c.folder, c.partition, on)) {
-			if err != nil {
-				return nil, fmt.Errorf("look for stored messages %d to %d: %w", from, through, err)
-			}
-			s, err := record.ParseSpan(blob.Metadata)
-			if err != nil {
-				return nil, fmt.Errorf("look for stored messages %d to %d: blob %s is not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", from, through, blob.Name, err)
-			}
-			if s.First > through {
-				break
-			}
-			if s.Last >= from {
-				today = append(today, s)
-			}
+// findings are what one day's blobs hold: unbroken ranges, in order, and the last blob.
+type findings struct {
+	ranges []record.Span
+	last   link
+	older  bool // there is a blob of older messages, so that the days before hold nothing newer
+}
+
+// stored finds what is stored of the messages from to through among the blobs of a day.
+func (c *chain) stored(ctx context.Context, on time.Time, from, through int64) (f findings, err error) {
+	for blob, err := range c.loop.Sink.List(ctx, record.EventHubDay(c.loop.Folder, c.partition, on)) {
+		if err != nil {
+			return f, fmt.Errorf("look for stored messages from %d on: %w", from, err)
 		}
-		spans = append(today, spans...)
-		if from >= through || len(spans) > 0 && spans[0].First <= from {
+		s, err := record.ParseSpan(blob.Metadata)
+		if err != nil {
+			return f, &foreignError{fmt.Errorf("look for stored messages from %d on: blob %s is not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", from, blob.Name, err)}
+		}
+		if s.First > through {
 			break
 		}
-		on = on.AddDate(0, 0, -1)
+		f.last = link{blob.Name, s}
+		f.older = f.older || s.Last < from
+		if n := len(f.ranges); n > 0 && s.First == f.ranges[n-1].Last+1 {
+			f.ranges[n-1].Last, f.ranges[n-1].Offset = s.Last, s.Offset // so that a day of blobs takes no memory
+		} else if s.Last >= from {
+			f.ranges = append(f.ranges, s)
+		}
 	}
-	return spans, nil
+	return f, nil
 }
 
 // gaps gives the parts of hole that no span holds; spans are in order.

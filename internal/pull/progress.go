@@ -23,10 +23,10 @@ func (p *Progress) skipped(n int64) {
 	}
 }
 
-func (p *Progress) stored(messages, bytes int64) {
+func (p *Progress) stored(messages, bytes, blobs int64) {
 	if p != nil {
 		p.Stored.Add(messages)
 		p.Bytes.Add(bytes)
-		p.Blobs.Add(1)
+		p.Blobs.Add(blobs)
 	}
 }

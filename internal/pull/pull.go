@@ -14,7 +14,9 @@
 //   - [Queue]: a queue, subscription or dead-letter queue of Service Bus, whose messages any number of
 //     receivers compete for.
 //
-// In each a blob's name is a pure function of the messages in it, and it is created only if absent.
+// In each a blob's name is a pure function of the messages in it, and it is created only if absent. Where
+// batches are joined ([Append]) it is one of the batch that the blob begins with, and a batch is appended only
+// where the blob ends that was seen last.
 package pull
 
 import (
@@ -44,6 +46,11 @@ type Sink interface {
 	// Create stores body durably under name unless that name is taken: then held is the metadata of
 	// the blob that has it, and nothing is changed.
 	Create(ctx context.Context, name string, body []byte, metadata map[string]string) (held map[string]string, err error)
+	// Append adds body durably to the blob of that name that ends at position at, in bytes, and replaces its
+	// metadata, both or neither; at 0 it begins the blob. If the blob ends elsewhere, takes no more or was
+	// made by Create, held is its metadata and nothing is changed. Without a body the metadata alone are
+	// replaced, on the same conditions.
+	Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (held map[string]string, err error)
 	// List gives the blobs whose names start with prefix, in order of their names.
 	List(ctx context.Context, prefix string) iter.Seq2[Blob, error]
 	// SetMetadata replaces the metadata of a blob that is there, where that is allowed.
@@ -65,6 +72,9 @@ var (
 	ErrUnreachable = errors.New("the service can't be reached")
 	// ErrDrained is what a Source answers that knows of its end.
 	ErrDrained = errors.New("there is nothing more to receive")
+	// ErrForeign says that a blob has the name of one that is to be stored and isn't what Persistor writes
+	// there. It stays so until somebody moves it away.
+	ErrForeign = errors.New("a blob that is not as Persistor writes it is in the way")
 )
 
 // Limits say when a batch becomes a blob: the first one reached wins. All are above zero.
@@ -72,7 +82,22 @@ type Limits struct {
 	Count int           // messages
 	Bytes int           // of encoded records; one larger message makes a batch by itself
 	Age   time.Duration // since the batch's first message was received
+
+	minute bool // of one UTC minute, as all are of one UTC day
 }
+
+// Append says which batches become one blob.
+type Append int
+
+const (
+	// Apart makes a blob of each batch.
+	Apart Append = iota
+	// Joined appends a batch to the blob of the one before, as long as that may be: a blob is of one UTC day
+	// and, of a partition, of one cell and without a hole.
+	Joined
+	// ByMinute is Joined with blobs of one UTC minute of enqueued time, which their names tell.
+	ByMinute
+)
 
 // Loop is what the drains of all kinds of source have in common. Its fields are not changed while one
 // runs.
@@ -83,6 +108,11 @@ type Loop struct {
 	RunID  string // goes into the blobs' metadata
 
 	Limits Limits
+	// Append says which batches become one blob. A blob of AppendBytes or more takes no further one.
+	Append      Append
+	AppendBytes int64
+	// MaxAppend is how many bytes can be appended at once. A larger message becomes a blob by itself.
+	MaxAppend int
 	// Chunk is how many messages one Receive asks for; at least 1.
 	Chunk int
 	// Idle ends the loop when no message came for so long, and Quiet ends it as drained; 0 means never.
@@ -132,7 +162,7 @@ func (l *Loop) run(ctx context.Context, r reader, k keeper) (work.Ended, error) 
 		defer cancel()
 	}
 	now := time.Now()
-	g := &gatherer{Loop: l, reader: r, keeper: k, began: now, quiet: now, heard: l.connected, batch: &batch{}}
+	g := &gatherer{Loop: l.cut(), reader: r, keeper: k, began: now, quiet: now, heard: l.connected, batch: &batch{}}
 	end, err := g.run(ctx, persisting)
 	if err == nil {
 		err = k.finish(persisting)
@@ -144,6 +174,63 @@ func (l *Loop) run(ctx context.Context, r reader, k keeper) (work.Ended, error) 
 		return work.Superseded, nil
 	}
 	return work.Failed, err
+}
+
+// cut is the loop with batches that can be appended.
+func (l Loop) cut() *Loop {
+	if l.Append != Apart {
+		l.Limits.Bytes = min(l.Limits.Bytes, l.MaxAppend)
+		l.Limits.minute = l.Append == ByMinute
+	}
+	return &l
+}
+
+// write stores the records of a batch at the given position of a blob, 0 of a new one. What is too large
+// to be appended becomes a blob that doesn't grow.
+func (l *Loop) write(ctx context.Context, name string, at int64, b *batch, metadata map[string]string) (held map[string]string, err error) {
+	if l.joins(b) {
+		return l.Sink.Append(ctx, name, at, b.live(), metadata)
+	}
+	return l.Sink.Create(ctx, name, b.live(), metadata)
+}
+
+// joins reports whether a batch goes into a blob that grows.
+func (l *Loop) joins(b *batch) bool { return l.Append != Apart && len(b.live()) <= l.MaxAppend }
+
+// maxHeld is how long the text may be that tells which messages of Service Bus a blob holds.
+func (l *Loop) maxHeld() int {
+	if l.Append == Apart {
+		return record.MaxHeld
+	}
+	return record.MaxHeldGrowing
+}
+
+// growing is a blob of Service Bus messages that may grow. Its zero value is none.
+type growing struct {
+	name    string
+	holding record.Holding
+}
+
+// extended puts b, which is a prefix of a batch onto what a blob holds, into the holding of that blob.
+func (g growing) extended(b *batch, run string) growing {
+	h := &g.holding
+	h.Held, h.Run = b.held, run
+	h.Bytes += int64(len(b.live()))
+	if earliest := b.earliest(); earliest.Before(h.Earliest) {
+		h.Earliest = earliest
+	}
+	if latest := b.latest(); latest.After(h.Latest) {
+		h.Latest = latest
+	}
+	return g
+}
+
+// named is the name that the blob of a batch has, where it is otherwise called name.
+func (l *Loop) named(name string, b *batch) string {
+	if l.Append == ByMinute {
+		return record.ByMinute(name, b.enqueued)
+	}
+	return name
 }
 
 // counts are what a keeper has done.

@@ -3,7 +3,9 @@ package record
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +27,9 @@ type EventHubBlob struct {
 	Partition string    // the partition's id
 	Day       time.Time // midnight UTC of the day on which the first message was enqueued
 	First     int64     // sequence number of the first message
+	// Minute is the start of the one UTC minute in which all messages were enqueued; zero when the name is
+	// not one of [ByMinute]'s.
+	Minute time.Time
 }
 
 // EventHubName names the blob of a partition whose first message has sequence number first (0 and up)
@@ -41,6 +46,28 @@ type EventHubBlob struct {
 // and a folder over 512 are cut and end with "~~" and a hash of the whole.
 func EventHubName(folder, partition string, enqueued time.Time, first int64) string {
 	return EventHubDay(folder, partition, enqueued) + fmt.Sprintf("%020d.txt", first)
+}
+
+// ByMinute is the name of a blob that has the given name otherwise, and that holds nothing but messages of
+// the UTC minute in which enqueued lies: with the hour and the minute behind its stem,
+//
+//	...-{hhmm}.txt
+func ByMinute(name string, enqueued time.Time) string {
+	return strings.TrimSuffix(name, ".txt") + enqueued.UTC().Format("-1504") + ".txt"
+}
+
+// byMinute matches what ByMinute wrote: no other name ends with a dash and four digits.
+var byMinute = regexp.MustCompile(`-([01][0-9]|2[0-3])([0-5][0-9])\.txt$`)
+
+// cutMinute undoes ByMinute; of is how far the minute is from midnight.
+func cutMinute(name string) (plain string, of time.Duration, ok bool) {
+	m := byMinute.FindStringSubmatch(name)
+	if m == nil {
+		return name, 0, false
+	}
+	hours, _ := strconv.Atoi(m[1])
+	minutes, _ := strconv.Atoi(m[2])
+	return strings.TrimSuffix(name, m[0]) + ".txt", time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute, true
 }
 
 // EventHubDay is what the names of one partition's blobs of one UTC day, and no others, begin with.
@@ -64,11 +91,23 @@ func EventHubFolder(folder string) string {
 	return shorten(strings.Join(segments, "/"), maxFolder) + "/"
 }
 
-// ParseEventHubName reads a name that EventHubName wrote, and refuses any other. A folder that was cut
+// ParseEventHubName reads a name that EventHubName wrote, or ByMinute after it, and refuses any other. A folder that was cut
 // is returned as it stands in the name; a partition that was cut can't be told, and is refused.
 func ParseEventHubName(name string) (EventHubBlob, error) {
+	plain, minute, ok := cutMinute(name)
+	b, err := parseEventHubName(plain)
+	if err != nil {
+		return EventHubBlob{}, fmt.Errorf("parse blob name %q: %w; expected {folder}/{yyyy}/{mm}/{dd}/{partition}-{first}.txt, or -{hhmm} before the end", name, err)
+	}
+	if ok {
+		b.Minute = b.Day.Add(minute)
+	}
+	return b, nil
+}
+
+func parseEventHubName(name string) (EventHubBlob, error) {
 	fail := func(why string) (EventHubBlob, error) {
-		return EventHubBlob{}, fmt.Errorf("parse blob name %q: %s; expected {folder}/{yyyy}/{mm}/{dd}/{partition}-{first}.txt", name, why)
+		return EventHubBlob{}, errors.New(why)
 	}
 	folder, day, file, ok := cutDate(name, 1)
 	if !ok {

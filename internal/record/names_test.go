@@ -35,7 +35,7 @@ func TestEventHubName(t *testing.T) {
 		if err := store.CheckName(name); err != nil {
 			t.Error(err)
 		}
-		want := EventHubBlob{test.folder, test.partition, time.Date(2026, 3, 10, 0, 0, 0, 0, time.UTC), 42}
+		want := EventHubBlob{test.folder, test.partition, time.Date(2026, 3, 10, 0, 0, 0, 0, time.UTC), 42, time.Time{}}
 		if got, err := ParseEventHubName(name); err != nil || got != want {
 			t.Errorf("%s: parsed %+v, %v", name, got, err)
 		}
@@ -50,6 +50,38 @@ func TestEventHubName(t *testing.T) {
 		}
 		if _, err := ParseEventHubName(EventHubName(folder, "3", at, 42)); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestByMinute(t *testing.T) {
+	at := time.Date(2026, 3, 9, 23, 30, 59, 999, time.FixedZone("", -3600)) // 00:30 of the next day in UTC
+	minute := time.Date(2026, 3, 10, 0, 30, 0, 0, time.UTC)
+	for name, want := range map[string]string{
+		EventHubName("hub", "3", at, 42):      "hub/2026/03/10/0003-00000000000000000042-0030.txt",
+		EventHubName("hub", "a-2359", at, 42): "hub/2026/03/10/a~2D2359-00000000000000000042-0030.txt",
+	} {
+		timed := ByMinute(name, at)
+		plain, err := ParseEventHubName(name)
+		got, timedErr := ParseEventHubName(timed)
+		if plain.Minute = minute; timed != want || err != nil || timedErr != nil || got != plain {
+			t.Errorf("%s: parsed %+v, %v; want %s with %+v", timed, got, timedErr, want, plain)
+		}
+	}
+	timed := ByMinute(QueueName("orders", "orders", []Key{{7, at}}), at)
+	if got, err := ParseQueueName(timed); err != nil || !got.Minute.Equal(minute) || got.First != 7 || len(got.Digest) != 16 {
+		t.Errorf("%s: parsed %+v, %v", timed, got, err)
+	}
+	timed = ByMinute(SessionName("orders", "a-1200", at, 7), at)
+	if got, err := ParseSessionName(timed); err != nil || !got.Minute.Equal(minute) || got.Session != "a-1200" || timed != "orders/2026/03/10/a-1200/00000000000000000007-0030.txt" {
+		t.Errorf("%s: parsed %+v, %v", timed, got, err)
+	}
+	for _, name := range []string{
+		"hub/2026/03/10/0003-00000000000000000042-2400.txt", "hub/2026/03/10/0003-00000000000000000042-2360.txt", "hub/2026/03/10/0003-00000000000000000042-030.txt",
+		"hub/2026/03/10/0003-00000000000000000042-0030-0030.txt", "hub/2026/03/10/0003-0030.txt", "hub/2026/03/10/0030.txt", "-0030.txt",
+	} {
+		if _, err := ParseEventHubName(name); err == nil {
+			t.Errorf("%s was not refused", name)
 		}
 	}
 }

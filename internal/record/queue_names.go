@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ type QueueBlob struct {
 	First  int64     // lowest sequence number
 	Last   int64     // highest sequence number
 	Digest string    // of all sequence numbers and times, 16 hexadecimal digits
+	Minute time.Time // as in [EventHubBlob]
 }
 
 // SessionBlob is what the name of a blob with messages of a session says.
@@ -34,6 +36,7 @@ type SessionBlob struct {
 	Session string    // the session's id; its segment in the name, when that was cut
 	Day     time.Time // midnight UTC of the day on which its messages were enqueued
 	First   int64     // sequence number of the first message
+	Minute  time.Time // as in [EventHubBlob]
 }
 
 // QueueName names the blob that holds the given messages, one at least and all enqueued on one UTC day,
@@ -77,11 +80,23 @@ func SessionDay(folder, session string, day time.Time) string {
 	return QueueDay(folder, day) + sessionText(session, maxSegment) + "/"
 }
 
-// ParseQueueName reads a name that QueueName wrote, and refuses any other. A folder that was cut is
+// ParseQueueName reads a name that QueueName wrote, or ByMinute after it, and refuses any other. A folder that was cut is
 // returned as it stands in the name. Whether the digest is right can't be told from a name.
 func ParseQueueName(name string) (QueueBlob, error) {
+	plain, minute, ok := cutMinute(name)
+	b, err := parseQueueName(plain)
+	if err != nil {
+		return QueueBlob{}, fmt.Errorf("parse blob name %q: %w; expected {folder}/{yyyy}/{mm}/{dd}/{first}-{last}-{digest}.txt, or -{hhmm} before the end", name, err)
+	}
+	if ok {
+		b.Minute = b.Day.Add(minute)
+	}
+	return b, nil
+}
+
+func parseQueueName(name string) (QueueBlob, error) {
 	fail := func(why string) (QueueBlob, error) {
-		return QueueBlob{}, fmt.Errorf("parse blob name %q: %s; expected {folder}/{yyyy}/{mm}/{dd}/{first}-{last}-{digest}.txt", name, why)
+		return QueueBlob{}, errors.New(why)
 	}
 	folder, day, file, ok := cutDate(name, 1)
 	if !ok {
@@ -109,11 +124,23 @@ func ParseQueueName(name string) (QueueBlob, error) {
 	return b, nil
 }
 
-// ParseSessionName reads a name that SessionName wrote, and refuses any other. A folder or a session that
+// ParseSessionName reads a name that SessionName wrote, or ByMinute after it, and refuses any other. A folder or a session that
 // was cut is returned as it stands in the name.
 func ParseSessionName(name string) (SessionBlob, error) {
+	plain, minute, ok := cutMinute(name)
+	b, err := parseSessionName(plain)
+	if err != nil {
+		return SessionBlob{}, fmt.Errorf("parse blob name %q: %w; expected {folder}/{yyyy}/{mm}/{dd}/{session}/{first}.txt, or -{hhmm} before the end", name, err)
+	}
+	if ok {
+		b.Minute = b.Day.Add(minute)
+	}
+	return b, nil
+}
+
+func parseSessionName(name string) (SessionBlob, error) {
 	fail := func(why string) (SessionBlob, error) {
-		return SessionBlob{}, fmt.Errorf("parse blob name %q: %s; expected {folder}/{yyyy}/{mm}/{dd}/{session}/{first}.txt", name, why)
+		return SessionBlob{}, errors.New(why)
 	}
 	folder, day, rest, ok := cutDate(name, 2)
 	if !ok {

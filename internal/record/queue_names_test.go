@@ -24,7 +24,7 @@ func TestQueueName(t *testing.T) {
 	if err := store.CheckName(want); err != nil || !strings.HasPrefix(want, QueueDay("orders", late)) {
 		t.Errorf("%v; day %s", err, QueueDay("orders", late))
 	}
-	if got, err := ParseQueueName(want); err != nil || got != (QueueBlob{"orders", nextDay, 7, 10, "fd73cbf655563e35"}) {
+	if got, err := ParseQueueName(want); err != nil || got != (QueueBlob{"orders", nextDay, 7, 10, "fd73cbf655563e35", time.Time{}}) {
 		t.Errorf("parsed %+v, %v", got, err)
 	}
 
@@ -86,7 +86,7 @@ func TestSessionName(t *testing.T) {
 		if !strings.HasPrefix(name, SessionDay(test.folder, test.session, late)) || !strings.HasPrefix(name, QueueDay(test.folder, late)) {
 			t.Errorf("%s is not listed under its own prefixes", name)
 		}
-		if got, err := ParseSessionName(name); err != nil || got != (SessionBlob{test.folder, test.session, nextDay, 42}) {
+		if got, err := ParseSessionName(name); err != nil || got != (SessionBlob{test.folder, test.session, nextDay, 42, time.Time{}}) {
 			t.Errorf("%s: parsed %+v, %v", name, got, err)
 		}
 		if _, err := ParseQueueName(name); err == nil {

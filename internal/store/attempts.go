@@ -87,7 +87,7 @@ func answered(err error) bool {
 type refusal struct{ answer *azcore.ResponseError }
 
 func (r *refusal) Error() string {
-	for _, known := range []error{ErrNotFound, ErrNoContainer, ErrImmutable} {
+	for _, known := range []error{ErrNotFound, ErrNoContainer, ErrImmutable, ErrFull} {
 		if r.Is(known) {
 			return known.Error()
 		}
@@ -109,6 +109,8 @@ func (r *refusal) Is(target error) bool {
 		return target == ErrNoContainer
 	case bloberror.BlobImmutableDueToPolicy, immutableDueToLegalHold:
 		return target == ErrImmutable
+	case bloberror.BlockCountExceedsLimit:
+		return target == ErrFull
 	}
 	return false
 }

@@ -37,9 +37,14 @@ const openTimeout = 30 * time.Second
 
 const contentType = "text/plain; charset=utf-8"
 
-// Azure keeps blobs in a container of Azure Blob Storage, as block blobs of one Put each.
+// Azure keeps blobs in a container of Azure Blob Storage: as block blobs of one Put each, and those that
+// grow as append blobs. Safe for concurrent use.
 type Azure struct {
+	// lease is how long a lock outlives a process that dies, for tests; 0 is leaseTime.
+	lease     time.Duration
 	container *container.Client
+	tails     tails
+	maxBlocks int32 // MaxBlocks, but for tests
 }
 
 // OpenAzure opens a container of a storage account; ErrNoContainer says that there is none. It needs
@@ -51,7 +56,7 @@ func OpenAzure(ctx context.Context, o Options) (*Azure, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout) // an account's misspelt name looks like an outage
 	defer cancel()
-	s := &Azure{container: client}
+	s := &Azure{container: client, maxBlocks: MaxBlocks}
 	err = s.checkContainer(ctx)
 	if errors.Is(err, ErrNoContainer) && o.Create {
 		try := newAttempts(ctx, 0)
@@ -95,7 +100,7 @@ func newClient(o Options) (*container.Client, error) {
 // checkContainer asks for a blob that no one stores, since reading a blob is a right that every user
 // of this package has, and reading a container's properties is one that no service SAS can give.
 func (s *Azure) checkContainer(ctx context.Context) error {
-	_, _, err := s.metadata(ctx, ".persistor")
+	_, err := s.find(ctx, ".persistor")
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -114,55 +119,79 @@ func (s *Azure) Create(ctx context.Context, name string, body []byte, metadata m
 	if err := check(name, body, metadata); err != nil {
 		return nil, fmt.Errorf("create blob: %w", err)
 	}
-	mark := rand.Text()
-	err := s.put(ctx, name, body, metadata, mark)
-	if err != nil && (!answered(err) || mayBeThere(err)) {
-		there, _, readErr := s.metadata(ctx, name)
-		switch {
-		case readErr == nil && there[writerKey] == mark:
-			return nil, nil
-		case readErr == nil:
-			delete(there, writerKey)
-			return there, fmt.Errorf("create blob %q: %w", name, ErrExists)
-		case answered(err) && !errors.Is(readErr, ErrNotFound):
-			err = fmt.Errorf("%w; reading what is there failed: %w", err, readErr)
-		}
+	there, err := s.create(ctx, name, body, metadata)
+	if errors.Is(err, errEmpty) {
+		there, err = s.fill(ctx, name, body, metadata)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create blob %q of %d bytes: %w", name, len(body), err)
+		return there, fmt.Errorf("create blob %q of %d bytes: %w", name, len(body), err)
 	}
 	return nil, nil
 }
 
-// mayBeThere reports whether a Put was refused in a way that a blob of its name would explain. The
+func (s *Azure) create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
+	mark := rand.Text()
+	working, cancel := reserve(ctx)
+	defer cancel()
+	err := s.put(working, name, body, metadata, mark)
+	if err == nil || answered(err) && !mayBeThere(err) {
+		return nil, err
+	}
+	there, readErr := s.find(ctx, name)
+	switch {
+	case readErr == nil && there.mark == mark && !there.grows:
+		return nil, nil
+	case readErr == nil && there.empty():
+		return nil, errEmpty
+	case readErr == nil:
+		return there.metadata, ErrExists
+	case answered(err) && !errors.Is(readErr, ErrNotFound):
+		err = fmt.Errorf("%w; reading what is there failed: %w", err, readErr)
+	}
+	return nil, err
+}
+
+// mayBeThere reports whether a write was refused in a way that a blob of its name would explain. The
 // last two are for a SAS that gives the right to create and not to replace, from the service and from
 // Azurite.
 func mayBeThere(err error) bool {
-	return bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet, bloberror.BlobImmutableDueToPolicy,
-		immutableDueToLegalHold, bloberror.UnauthorizedBlobOverwrite, bloberror.AuthorizationPermissionMismatch)
+	return bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet, bloberror.InvalidBlobType,
+		bloberror.BlobImmutableDueToPolicy, immutableDueToLegalHold,
+		bloberror.UnauthorizedBlobOverwrite, bloberror.AuthorizationPermissionMismatch)
+}
+
+// reserve keeps a part of the time that ctx leaves back, to find out what came of a write.
+func reserve(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/5, 5*time.Second)))
 }
 
 // put stores a blob by one Put, tried as often as the time allows.
 func (s *Azure) put(ctx context.Context, name string, body []byte, metadata map[string]string, mark string) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		reserve := min(time.Until(deadline)/5, 5*time.Second)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-reserve))
-		defer cancel()
-	}
-	headers := map[string]*string{writerKey: &mark}
-	for key, value := range metadata {
-		headers[key] = &value
-	}
 	text, anyETag := contentType, azcore.ETagAny
 	try := newAttempts(ctx, len(body))
 	_, err := s.container.NewBlockBlobClient(name).Upload(try.ctx, streaming.NopCloser(bytes.NewReader(body)),
 		&blockblob.UploadOptions{
-			Metadata:         headers,
+			Metadata:         headers(metadata, mark),
 			HTTPHeaders:      &blob.HTTPHeaders{BlobContentType: &text},
 			AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfNoneMatch: &anyETag}},
 		})
 	return try.explain(err)
+}
+
+// headers are metadata as they are sent, with their writer's mark, if any.
+func headers(metadata map[string]string, mark string) map[string]*string {
+	all := make(map[string]*string, len(metadata)+2)
+	for key, value := range metadata {
+		all[key] = &value
+	}
+	if mark != "" {
+		all[writerKey] = &mark
+	}
+	return all
 }
 
 // SetMetadata implements [Store].
@@ -187,50 +216,57 @@ func (s *Azure) SetMetadata(ctx context.Context, name string, metadata map[strin
 }
 
 func (s *Azure) replaceMetadata(ctx context.Context, name string, metadata map[string]string) error {
-	there, version, err := s.metadata(ctx, name)
-	if err != nil {
+	there, err := s.find(ctx, name)
+	switch {
+	case err != nil:
 		return err
-	}
-	headers := make(map[string]*string, len(metadata)+1)
-	if mark, ok := there[writerKey]; ok {
-		headers[writerKey] = &mark
-		delete(there, writerKey)
-	}
-	if maps.Equal(there, metadata) {
+	case there.empty():
+		return ErrNotFound
+	case maps.Equal(there.metadata, metadata):
 		return nil
 	}
-	for key, value := range metadata {
-		headers[key] = &value
-	}
+	_, err = s.writeMetadata(ctx, name, there, headers(metadata, there.mark))
+	return err
+}
+
+// writeMetadata replaces the metadata of a blob as it was found, and of no other version of it.
+func (s *Azure) writeMetadata(ctx context.Context, name string, there azureBlob, metadata map[string]*string) (*azcore.ETag, error) {
 	try := newAttempts(ctx, 0)
-	_, err = s.container.NewBlobClient(name).SetMetadata(try.ctx, headers, &blob.SetMetadataOptions{
-		AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfMatch: version}},
+	written, err := s.container.NewBlobClient(name).SetMetadata(try.ctx, metadata, &blob.SetMetadataOptions{
+		AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfMatch: there.version}},
 	})
-	return try.explain(err)
+	return written.ETag, try.explain(err)
 }
 
 // Metadata implements [Store].
 func (s *Azure) Metadata(ctx context.Context, name string) (map[string]string, error) {
 	err := CheckName(name)
-	var there map[string]string
+	var there azureBlob
 	if err == nil {
-		there, _, err = s.metadata(ctx, name)
+		there, err = s.find(ctx, name)
+	}
+	if err == nil && there.empty() {
+		err = ErrNotFound
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read metadata of blob %q: %w", name, err)
 	}
-	delete(there, writerKey)
-	return there, nil
+	return there.metadata, nil
 }
 
-// metadata returns a blob's metadata with the writer's mark, and which version of the blob has them.
-func (s *Azure) metadata(ctx context.Context, name string) (map[string]string, *azcore.ETag, error) {
+// find returns a blob as it is now.
+func (s *Azure) find(ctx context.Context, name string) (azureBlob, error) {
 	try := newAttempts(ctx, 0)
-	properties, err := s.container.NewBlobClient(name).GetProperties(try.ctx, nil)
+	p, err := s.container.NewBlobClient(name).GetProperties(try.ctx, nil)
 	if err != nil {
-		return nil, nil, try.explain(err)
+		return azureBlob{}, try.explain(err)
 	}
-	return lowered(properties.Metadata), properties.ETag, nil
+	there := newAzureBlob(p.BlobType, p.ContentLength, p.Metadata)
+	there.version = p.ETag
+	if p.BlobCommittedBlockCount != nil {
+		there.blocks = *p.BlobCommittedBlockCount
+	}
+	return there, nil
 }
 
 // lowered gives metadata their keys back: on their way as headers they lost their case.
@@ -253,6 +289,10 @@ func (s *Azure) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	response, err := s.container.NewBlobClient(name).DownloadStream(try.ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open blob %q: %w", name, try.explain(err))
+	}
+	if newAzureBlob(response.BlobType, response.ContentLength, nil).empty() {
+		response.Body.Close()
+		return nil, fmt.Errorf("open blob %q: %w", name, ErrNotFound)
 	}
 	return &download{name: name, try: try, ReadCloser: response.NewRetryReader(try.ctx, nil)}, nil
 }
@@ -287,9 +327,8 @@ func (s *Azure) List(ctx context.Context, prefix string) iter.Seq2[Blob, error] 
 				return
 			}
 			for _, item := range page.Segment.BlobItems {
-				b := Blob{Name: *item.Name, Size: *item.Properties.ContentLength, Metadata: lowered(item.Metadata)}
-				delete(b.Metadata, writerKey)
-				if !yield(b, nil) {
+				b := newAzureBlob(item.Properties.BlobType, item.Properties.ContentLength, item.Metadata)
+				if !b.empty() && !yield(Blob{Name: *item.Name, Size: b.size, Metadata: b.metadata}, nil) {
 					return
 				}
 			}

@@ -42,12 +42,20 @@ func TestConformance(t *testing.T) {
 		{"of many who set metadata one is the last", oneIsLast},
 		{"a name is given once", createdOnce},
 		{"of many creators one wins", oneWinner},
+		{"a lock is one holder's", lockHeld},
+		{"of many who lock one wins", oneLocks},
+		{"a lock is no blob of another's", lockApart},
 		{"names are refused alike", badNames},
 		{"metadata are refused alike", badMetadata},
 		{"what is not there is not found", notFound},
 		{"a list is in order of names", listOrder},
 		{"a list can be left", listLeft},
 		{"a cancelled context stores nothing", cancelled},
+		{"a blob grows at its end", grows},
+		{"a blob is appended to where it ends", appendedWhereItEnds},
+		{"metadata are replaced where a blob ends", metadataWhereItEnds},
+		{"a blob that is full takes no more", takesNoMore},
+		{"a large body is appended", takesLargeBodies},
 	}
 	for _, i := range implementations {
 		t.Run(i.name, func(t *testing.T) {
@@ -327,7 +335,7 @@ func badNames(t *testing.T, s store.Store) {
 func badMetadata(t *testing.T, s store.Store) {
 	create(t, s, "good", nil, map[string]string{"k": "v"})
 	for _, metadata := range []map[string]string{
-		{"": "x"}, {"Upper": "x"}, {"9": "x"}, {"a-b": "x"}, {"a.b": "x"}, {strings.Repeat("k", 65): "x"}, {"writer": "x"},
+		{"": "x"}, {"Upper": "x"}, {"9": "x"}, {"a-b": "x"}, {"a.b": "x"}, {strings.Repeat("k", 65): "x"}, {"writer": "x"}, {"announced": "x"},
 		{"k": ""}, {"k": " x"}, {"k": "x "}, {"k": "a\nb"}, {"k": "é"}, {"k": strings.Repeat("v", store.MaxMetadata)},
 	} {
 		if _, err := s.Create(t.Context(), "blob", nil, metadata); err == nil {

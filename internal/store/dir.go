@@ -25,6 +25,7 @@ import (
 const (
 	commitsDir = ".persistor/metadata" // one file per blob, of the blob's name
 	stagingDir = ".persistor/staging"  // what is being written
+	turnsDir   = ".persistor/turns"    // files that are locked while a blob grows
 )
 
 // staleAfter is how old a staged file must be before it counts as left behind by a dead process.
@@ -53,13 +54,20 @@ const staleAfter = 24 * time.Hour
 //
 // Metadata change by a new commit that is written and synced as staging/ID.metadata and then renamed to
 // metadata/NAME, over the old one. It names the same content.
+//
+// A blob that grows has in its commit how much of its file is content. Append writes behind that, syncs the
+// file, and then has a new commit take the old one's place, with the new length and the new metadata. What a
+// dead writer left behind the content is seen by no method, and overwritten by the next Append; a tool that
+// reads the plain file may see it. One writer at a time holds a lock on a file in locks, which its process
+// loses when it dies.
 type Dir struct {
 	root *os.Root
 	// synced holds the folders whose own entry is known to be on disk.
 	synced sync.Map
 	// page is how many names of one folder a list holds in memory.
-	page int
-	// step, set by tests alone, is called after each step of Create and SetMetadata.
+	page      int
+	maxBlocks int // MaxBlocks, but for tests
+	// step, set by tests alone, is called after each step of Create, Append and SetMetadata.
 	step func(done string)
 }
 
@@ -68,7 +76,13 @@ type commit struct {
 	Name     string            `json:"name"`
 	Staging  string            `json:"staging"` // the ID of step 1
 	Metadata map[string]string `json:"metadata"`
+	// Blocks is how many Appends a blob that grows is made of, and Size their bytes; 0 for any other blob.
+	Blocks int   `json:"blocks,omitempty"`
+	Size   int64 `json:"size,omitempty"`
 }
+
+// grows reports whether the blob was begun by Append.
+func (c commit) grows() bool { return c.Blocks > 0 }
 
 // OpenDir opens the directory root. A missing one is created if create is set, else it is
 // ErrNoContainer.
@@ -85,8 +99,8 @@ func OpenDir(root string, create bool) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open storage directory: %w", err)
 	}
-	d := &Dir{root: r, page: 1 << 16, step: func(string) {}}
-	err = cmp.Or(d.makeDir(commitsDir), d.makeDir(stagingDir))
+	d := &Dir{root: r, page: 1 << 16, maxBlocks: MaxBlocks, step: func(string) {}}
+	err = cmp.Or(d.makeDir(commitsDir), d.makeDir(stagingDir), d.makeDir(turnsDir))
 	if err == nil {
 		err = d.sweep(time.Now().Add(-staleAfter))
 	}
@@ -114,7 +128,7 @@ func (d *Dir) Create(ctx context.Context, name string, body []byte, metadata map
 	}
 	existing, err := d.existing(name)
 	if errors.Is(err, ErrNotFound) {
-		existing, err = d.create(ctx, name, body, metadata)
+		existing, err = d.create(ctx, commit{Name: name, Metadata: metadata}, body)
 	}
 	if err != nil {
 		return existing, fmt.Errorf("create blob %q: %w", name, err)
@@ -123,8 +137,8 @@ func (d *Dir) Create(ctx context.Context, name string, body []byte, metadata map
 }
 
 // create takes the five steps.
-func (d *Dir) create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
-	c := commit{Name: name, Staging: rand.Text(), Metadata: metadata}
+func (d *Dir) create(ctx context.Context, c commit, body []byte) (map[string]string, error) {
+	c.Staging = rand.Text()
 	asJSON, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
@@ -134,7 +148,7 @@ func (d *Dir) create(ctx context.Context, name string, body []byte, metadata map
 	if err := d.makeDir(path.Dir(c.path())); err != nil {
 		return nil, err
 	}
-	if err := d.makeDir(path.Dir(name)); err != nil {
+	if err := d.makeDir(path.Dir(c.Name)); err != nil {
 		return nil, err
 	}
 	err = d.write(c.stagedData(), body)
@@ -159,7 +173,7 @@ func (d *Dir) create(ctx context.Context, name string, body []byte, metadata map
 		d.root.Remove(c.stagedCommit())
 		d.root.Remove(c.stagedData())
 		if errors.Is(err, fs.ErrExist) {
-			return d.existing(name)
+			return d.existing(c.Name)
 		}
 		return nil, err
 	}
@@ -190,19 +204,34 @@ func (d *Dir) SetMetadata(ctx context.Context, name string, metadata map[string]
 	if err == nil {
 		c, _, err = d.findNamed(ctx, name)
 	}
-	if err == nil && !maps.Equal(c.Metadata, metadata) {
-		c.Metadata = metadata
-		err = d.recommit(c)
+	if err == nil && c.grows() {
+		// An Append at the same time must not be undone.
+		var end func()
+		if end, err = d.turn(ctx, name); err == nil {
+			defer end()
+			c, _, err = d.find(name)
+		}
 	}
 	if err == nil {
-		// Not by us alone: whoever wrote the same before may not have come to sync it.
-		err = d.sync(path.Dir(c.path()))
-		d.step("metadata synced")
+		err = d.setMetadata(c, metadata)
 	}
 	if err != nil {
 		return fmt.Errorf("set metadata of blob %q: %w", name, err)
 	}
 	return nil
+}
+
+func (d *Dir) setMetadata(c commit, metadata map[string]string) error {
+	if !maps.Equal(c.Metadata, metadata) {
+		c.Metadata = metadata
+		if err := d.recommit(c); err != nil {
+			return err
+		}
+	}
+	// Not by us alone: whoever wrote the same before may not have come to sync it.
+	err := d.sync(path.Dir(c.path()))
+	d.step("metadata synced")
+	return err
 }
 
 // recommit puts a commit in the place of that of the same name, which is there.
@@ -235,13 +264,16 @@ func (d *Dir) Metadata(ctx context.Context, name string) (map[string]string, err
 
 // Open implements [Store].
 func (d *Dir) Open(ctx context.Context, name string) (io.ReadCloser, error) {
-	_, _, err := d.findNamed(ctx, name)
+	c, size, err := d.findNamed(ctx, name)
 	var f *os.File
 	if err == nil {
 		f, err = d.root.Open(name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open blob %q: %w", name, err)
+	}
+	if c.grows() {
+		return committed{io.LimitReader(f, size), f}, nil
 	}
 	return f, nil
 }
@@ -366,6 +398,12 @@ func (d *Dir) find(name string) (commit, int64, error) {
 	}
 	if err != nil {
 		return c, 0, err
+	}
+	if c.grows() && info.Size() < c.Size {
+		return c, 0, fmt.Errorf("its file has %d bytes of %d: it is damaged; restore it, or remove %s too", info.Size(), c.Size, c.path())
+	}
+	if c.grows() {
+		return c, c.Size, nil
 	}
 	return c, info.Size(), nil
 }

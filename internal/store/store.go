@@ -1,8 +1,10 @@
-// Package store keeps blobs that are created once; their content never changes.
+// Package store keeps blobs that are created once; what is in one never changes.
 //
 // A blob's name is its identity: [Store.Create] stores it only if the name is free, and says what is
-// there when it is not. What may change is the metadata, by [Store.SetMetadata]. Two implementations behave alike, and one conformance suite holds both to it:
-// [Azure] over Blob Storage, and [Dir] over a local directory that several processes may share.
+// there when it is not. [Store.Append] begins a blob that grows, and adds to it at its very end, its metadata
+// changing with its content. Metadata alone change by [Store.SetMetadata]. Two implementations behave alike,
+// and one conformance suite holds both to it: [Azure] over Blob Storage, and [Dir] over a local directory
+// that several processes may share.
 package store
 
 import (
@@ -26,6 +28,10 @@ import (
 var (
 	// ErrExists says that a blob has the name already.
 	ErrExists = errors.New("a blob of this name exists")
+	// ErrPosition says that a blob does not end where something was to be appended.
+	ErrPosition = errors.New("the blob does not end there")
+	// ErrFull says that a blob takes nothing more.
+	ErrFull = errors.New("the blob takes no more blocks")
 	// ErrNotFound says that no blob has the name.
 	ErrNotFound = errors.New("there is no such blob")
 	// ErrImmutable says that storage lets no one change the blob.
@@ -40,9 +46,17 @@ const (
 	// MaxBody is the largest body of a blob, in bytes: what the oldest service versions still in use
 	// take in a single Put.
 	MaxBody = 256 << 20
+	// MaxAppend is the largest body of one Append, in bytes: what Blob Storage takes since its version 2022-11-02.
+	MaxAppend = 100 << 20
+	// MaxBlocks is how many Appends a blob takes.
+	// https://learn.microsoft.com/rest/api/storageservices/append-block
+	MaxBlocks = 50_000
 	// MaxMetadata is the most that the keys and values of a blob's metadata may add up to, in bytes.
 	// Blob Storage takes 8 KiB with the header names; this leaves room for them.
 	MaxMetadata = 6 << 10
+	// MaxChange is the most that the keys and values of an Append's metadata, and of those that they
+	// replace, may add up to, in bytes.
+	MaxChange = 7 << 10
 )
 
 // Store is a container of blobs. All methods are safe for concurrent use, also by several processes
@@ -55,6 +69,22 @@ type Store interface {
 	//
 	// Names are relative paths as [CheckName] has them; metadata are as [CheckMetadata] has them.
 	Create(ctx context.Context, name string, body []byte, metadata map[string]string) (existing map[string]string, err error)
+
+	// Append adds body (1 to MaxAppend bytes) to a blob that ends at position at, counted in bytes, and
+	// replaces its metadata, both or neither; at 0 it begins the blob. Nothing is changed by ErrPosition: the
+	// blob ends elsewhere; by ErrExists: a blob made by Create has the name; and by ErrFull: it takes no more
+	// (MaxBlocks). These come with the metadata of the blob that is there. ErrNotFound says that there is
+	// none to be appended to. Without a body, at above 0, the metadata alone are replaced, if the blob ends
+	// there.
+	//
+	// An answer that got lost is looked up, so on nil body is stored once, and durably. On any other error
+	// it may be stored or not, as a whole in either case; the same call again finds out, and may tell so by
+	// ErrPosition. Until it is stored, every method shows the blob as it was before. Append retries as Create
+	// does.
+	//
+	// The metadata and what they replace are kept side by side for a moment, so that both together have to
+	// keep to MaxChange. What stays as it is counts once.
+	Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (existing map[string]string, err error)
 
 	// SetMetadata replaces all metadata of a blob, or fails with ErrNotFound or ErrImmutable and changes
 	// nothing. Metadata change as a whole: of several writers one is the last, and who reads meanwhile
@@ -144,14 +174,15 @@ var (
 
 // CheckMetadata says what keeps metadata from being stored as they are. They travel as HTTP headers,
 // so keys are lower-case identifiers of up to 64 characters (Blob Storage does not keep the case), and
-// values are printable ASCII, not empty, without space at either end. The key "writer" is taken.
+// values are printable ASCII, not empty, without space at either end. The keys "writer" and "announced" are
+// taken.
 func CheckMetadata(metadata map[string]string) error {
 	size := 0
 	for key, value := range metadata {
 		switch {
 		case !metadataKey.MatchString(key):
 			return fmt.Errorf("metadata key %q: must match %s", key, metadataKey)
-		case key == writerKey:
+		case key == writerKey || key == announcedKey:
 			return fmt.Errorf("metadata key %q: is the store's own", key)
 		case !metadataValue.MatchString(value):
 			return fmt.Errorf("metadata %s: value %q is empty, or not ASCII without space at its ends", key, value)
@@ -170,4 +201,34 @@ func check(name string, body []byte, metadata map[string]string) error {
 		return fmt.Errorf("body of %d bytes: at most %d", len(body), MaxBody)
 	}
 	return cmp.Or(CheckName(name), CheckMetadata(metadata))
+}
+
+// checkAppend is what every Append begins with.
+func checkAppend(name string, at int64, body []byte, metadata map[string]string) error {
+	switch {
+	case at < 0:
+		return fmt.Errorf("position %d: must be 0 or above", at)
+	case len(body) > MaxAppend:
+		return fmt.Errorf("body of %d bytes: at most %d", len(body), MaxAppend)
+	case len(body) == 0 && at == 0:
+		return errors.New("body is empty: a blob can't begin with nothing")
+	}
+	return cmp.Or(CheckName(name), CheckMetadata(metadata))
+}
+
+// checkChange is what every Append that replaces metadata begins with: both are kept while it lasts.
+func checkChange(old, metadata map[string]string) error {
+	size := 0
+	for key, value := range metadata {
+		size += len(key) + len(value)
+	}
+	for key, value := range old {
+		if metadata[key] != value {
+			size += len(key) + len(value)
+		}
+	}
+	if size > MaxChange {
+		return fmt.Errorf("metadata and what they replace have %d bytes: at most %d", size, MaxChange)
+	}
+	return nil
 }
