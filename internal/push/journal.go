@@ -205,4 +205,3 @@ func (j *journal) see(key record.EventKey) {
 
 // key tells the event apart.
 func (e *event) key() record.EventKey { return record.EventKeyOf(record.EventDigest(e.source, e.id)) }
-

@@ -14,6 +14,7 @@ import (
 
 	"persistor/internal/host"
 	"persistor/internal/message"
+	"persistor/internal/pull"
 	"persistor/internal/record"
 )
 
@@ -132,6 +133,57 @@ func TestQueueStoresOnce(t *testing.T) {
 	}
 	if len(stored) != 8 || l.String() != "" {
 		t.Error(stored, l)
+	}
+}
+
+// Where messages are appended they are stored once, too, be they alone or in whatever grouping.
+func TestQueueAppendsOnce(t *testing.T) {
+	f, l := &fragile{folder: newFolder(t)}, &logged{}
+	o := options(f, l)
+	o.Append, o.AppendBytes, o.MaxAppend = pull.Joined, 1<<20, 1<<20
+	q := NewQueue("orders", false, o)
+	appends := 0
+	f.after = func(string, string) error { // answers get lost
+		if appends++; appends%4 == 2 {
+			return errDown
+		}
+		return nil
+	}
+	done := make(chan error)
+	for w := range int64(4) {
+		go func() {
+			var err error
+			for n := 1 + 10*w; n <= 10*w+9 && err == nil; n += 3 {
+				_, err = q.Persist(t.Context(), queueOne(t, 1, n))
+				if err == nil {
+					_, err = q.Persist(t.Context(), queueMany(t, 1, n+1, n+2))
+				}
+			}
+			done <- err
+		}()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.after = nil
+	for _, i := range []*host.Invocation{queueOne(t, 2, 5), queueMany(t, 2, 4, 9, 11, 40), queueMany(t, 3, 1, 40)} {
+		if _, err := q.Persist(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := NewQueue("orders", false, o).Persist(t.Context(), queueMany(t, 2, 31, 39, 41)); err != nil { // another process
+		t.Fatal(err)
+	}
+	stored := heldBy(t, f.folder)
+	for n, times := range stored {
+		if times != 1 {
+			t.Errorf("message %d is stored %d times", n, times)
+		}
+	}
+	if len(stored) != 38 {
+		t.Error(len(stored), f.names(t))
 	}
 }
 
