@@ -43,6 +43,7 @@ func queueOne(t *testing.T, deliveries int, n int64) *host.Invocation {
 }
 
 func TestQueueDecodes(t *testing.T) {
+	t.Parallel()
 	one := map[string]string{
 		"SequenceNumber": `"17"`, "DeliveryCount": `"2"`, "EnqueuedTimeUtc": `"2026-11-24T10:00:17"`, "EnqueuedTime": `"2026-11-24T10:00:17+00:00"`,
 		"ExpiresAtUtc": `"2026-11-25T10:00:17"`, "MessageId": `"\"m\""`, "CorrelationId": `"\"c\""`, "ContentType": `"\"text/plain\""`,
@@ -109,6 +110,7 @@ func heldBy(t *testing.T, f folder) map[int64]int {
 
 // Messages that come again, in whatever grouping, are stored once.
 func TestQueueStoresOnce(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	deliver := func(i *host.Invocation) {
 		t.Helper()
@@ -138,6 +140,7 @@ func TestQueueStoresOnce(t *testing.T) {
 
 // Where messages are appended they are stored once, too, be they alone or in whatever grouping.
 func TestQueueAppendsOnce(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	o := options(f, l)
 	o.Append, o.AppendBytes, o.MaxAppend = pull.Joined, 1<<20, 1<<20
@@ -189,6 +192,7 @@ func TestQueueAppendsOnce(t *testing.T) {
 
 // One message has its name to itself: nothing has to be looked for.
 func TestQueueStoresSinglesWithoutALook(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	q := NewQueue("orders", false, options(f, l))
 	for deliveries := 1; deliveries < 4; deliveries++ {
@@ -205,6 +209,7 @@ func TestQueueStoresSinglesWithoutALook(t *testing.T) {
 
 // Where a delivery count tells nothing, everything is looked for.
 func TestQueueLooksWhereCountsTellNothing(t *testing.T) {
+	t.Parallel()
 	session := func(i *host.Invocation) *host.Invocation {
 		i.Metadata["SessionIdArray"] = json.RawMessage(strings.ReplaceAll(string(i.Metadata["SessionIdArray"]), "null", `\"s\"`))
 		return i
@@ -232,6 +237,7 @@ func TestQueueLooksWhereCountsTellNothing(t *testing.T) {
 
 // A failure is one of the host's, too, which gives the messages back; what was stored is not stored again.
 func TestQueueFails(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	o := options(f, l)
 	o.Timeout, o.Limits.Count = time.Second, 2
@@ -261,6 +267,7 @@ func TestQueueFails(t *testing.T) {
 
 // What can't be identified, or not believed, is for the dead-letter queue.
 func TestQueueRefusesStrangers(t *testing.T) {
+	t.Parallel()
 	spoofed := queueOne(t, 1, 5)
 	spoofed.Data["message"] = json.RawMessage(quoted(quoted(`{"deliverycount":"9"}`)))
 	nameless := queueOne(t, 1, 5)
@@ -274,6 +281,7 @@ func TestQueueRefusesStrangers(t *testing.T) {
 }
 
 func TestQueueOutput(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	o := options(f, l)
 	o.Output, o.Format = true, record.Format{}
