@@ -136,6 +136,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		if err != nil {
 			return Report{}, err
 		}
+		if err := programs.compare(root, &planned); err != nil {
+			return Report{}, err
+		}
 		if o.Zip {
 			planned.Package = a.Name + ".zip"
 		}

@@ -4,6 +4,8 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,23 +23,32 @@ import (
 	"persistor/functions"
 )
 
-// handlers is a folder with a program for each kind of app: this one, for none of them is run here.
+// handlers is a folder with a program for each kind of app.
 func handlers(t *testing.T) string {
 	t.Helper()
-	if runtime.GOOS != "linux" {
-		t.Skip("the test's own program stands for a handler, and has to be a Linux program")
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	for _, program := range functions.Programs() {
-		if err := os.Symlink(self, filepath.Join(dir, program)); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, program), linuxProgram(program), 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return dir
+}
+
+// linuxProgram is what makes a file a Linux program for this processor, and some content. It can't be run.
+func linuxProgram(content string) []byte {
+	machine := elf.EM_X86_64
+	if runtime.GOARCH == "arm64" {
+		machine = elf.EM_AARCH64
+	}
+	header := elf.Header64{
+		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		Type:  uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64,
+	}
+	var b bytes.Buffer
+	_ = binary.Write(&b, binary.LittleEndian, header)
+	b.WriteString(content)
+	return b.Bytes()
 }
 
 // generateInto generates a configuration with the handlers, in a folder.
@@ -215,6 +226,9 @@ func TestPlanWritesNothing(t *testing.T) {
 	}
 	if bytes.Contains(shown, []byte("secret")) {
 		t.Errorf("the plan tells secrets: %s", shown)
+	}
+	if f := report.Apps[0].Files[0]; f.Action != Keep {
+		t.Errorf("%s of a handler that is the same, want keep", f.Action)
 	}
 	for _, want := range []SettingChange{
 		{"GET_METADATA", "change", "FALSE", "TRUE"}, {"WORKER_KEY", "change", "[redacted]", "[redacted]"}, {"WEBSITE_PASSWORD", "add", "", "[redacted]"},
