@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"persistor/functions"
 )
@@ -88,7 +89,7 @@ func TestKilledRunsLeaveNoHalfFiles(t *testing.T) {
 	}
 }
 
-// killDuringTurn starts a generator and kills it once it is at work for the second time.
+// killDuringTurn starts a generator and kills it as soon as there is something to see of its second turn.
 func killDuringTurn(t *testing.T, self, handlers, output string) {
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), endless+"="+output, endless+"_HANDLERS="+handlers)
@@ -103,9 +104,28 @@ func killDuringTurn(t *testing.T, self, handlers, output string) {
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		if lines.Text() == "turn 2" {
+		if lines.Text() == "turn 1" {
+			awaitChange(t, filepath.Join(output, "a"))
 			return
 		}
 	}
 	t.Fatal("the generator ended by itself")
+}
+
+// awaitChange waits until a file is being written, be it in its place or beside it.
+func awaitChange(t *testing.T, folder string) {
+	before, err := os.Stat(filepath.Join(folder, functions.Handler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		now, err := os.Stat(filepath.Join(folder, functions.Handler))
+		if err != nil || now.Size() != before.Size() || !now.ModTime().Equal(before.ModTime()) {
+			return
+		}
+		if left, _ := filepath.Glob(filepath.Join(folder, ".*"+temporary)); len(left) > 0 {
+			return
+		}
+	}
+	t.Fatal("nothing is written")
 }
