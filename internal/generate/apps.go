@@ -101,7 +101,12 @@ func (r *reader) chooseForm(s *spec, fields map[string]*yaml.Node) {
 	if !s.pull {
 		r.chooseOutput(s, fields)
 	}
-	if mode := r.choice(r.drop, fields["append"], join(s.name, "append"), appends); mode != "" {
+	mode := r.choice(r.drop, fields["append"], join(s.name, "append"), appends)
+	if s.output && mode != "" && mode != "none" {
+		r.drop(fields["append"], join(s.name, "append"), "an output binding writes a blob for each message: expected none, or output: client")
+		mode = ""
+	}
+	if mode != "" {
 		s.choose("APPEND", upper(mode != "none"))
 		s.choose("TIMED_APPEND", upper(mode == "by-minute"))
 	}
