@@ -129,6 +129,10 @@ func (discard) Create(context.Context, string, []byte, map[string]string) (map[s
 	return nil, nil
 }
 
+func (discard) Append(context.Context, string, int64, []byte, map[string]string) (map[string]string, error) {
+	return nil, nil
+}
+
 func (discard) SetMetadata(context.Context, string, map[string]string) error { return nil }
 
 func (discard) Metadata(context.Context, string) (map[string]string, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,8 +18,14 @@ func TestKilledWorkerLosesAndRepeatsNothing(t *testing.T) {
 	if isSoak() {
 		kills = 200
 	}
-	// Small blobs, and so many that the kills come before the end.
-	s := newSite(t, 4, 60_000)
+	// So many events that the kills come before the end.
+	killAtRandom(t, newSite(t, 4, 60_000), kills)
+}
+
+// killAtRandom kills workers of a site until so many are killed and what is there is drained. Blobs, or what is
+// appended at once, are small.
+func killAtRandom(t *testing.T, s *site, kills int) {
+	t.Helper()
 	s.settings = s.settings.with("BATCH_COUNT=300", "GET_METADATA=TRUE", "EVENT_HUB_CHECKPOINT_UPDATE_RATE=1")
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -70,6 +77,9 @@ func TestKilledAtEveryStep(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, 2, 1000)
 			s.settings = s.settings.with("BATCH_COUNT=100", "GET_METADATA=TRUE", "EVENT_HUB_CHECKPOINT_UPDATE_RATE=1")
+			if strings.HasSuffix(step, "append") {
+				s.settings = s.settings.with("APPEND=TRUE")
+			}
 			for attempt := range 40 {
 				// The second time, so that something is stored each time and the attempts come to an end.
 				worker := start(t, "worker", s.settings.with(fmt.Sprintf("KILL_AT=%s:%d", step, 2+attempt%2)))

@@ -12,8 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -93,8 +95,8 @@ func fragileDrainer(ctx context.Context, c config.Worker, k *killer) (drainer, e
 	return d, err
 }
 
-// The steps between receiving and settling; inside a Create, package store has its own.
-var killSteps = []string{"before create", "after create", "before checkpoint", "after checkpoint"}
+// The steps between receiving and settling; inside a Create or an Append, package store has its own.
+var killSteps = []string{"before create", "after create", "before append", "after append", "before checkpoint", "after checkpoint"}
 
 type killer struct {
 	step string
@@ -117,6 +119,17 @@ func (f fragileStore) Create(ctx context.Context, name string, body []byte, meta
 	f.at("before create")
 	defer f.at("after create")
 	return f.Store.Create(ctx, name, body, metadata)
+}
+
+func (f fragileStore) Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (map[string]string, error) {
+	if len(body) == 0 {
+		f.at("before unmark")
+		defer f.at("after unmark")
+	} else {
+		f.at("before append")
+		defer f.at("after append")
+	}
+	return f.Store.Append(ctx, name, at, body, metadata)
 }
 
 func (f fragileStore) SetMetadata(ctx context.Context, name string, metadata map[string]string) error {
@@ -142,6 +155,21 @@ type process struct {
 	cmd    *exec.Cmd
 	stderr *bytes.Buffer
 	exited chan struct{}
+
+	mu  sync.Mutex
+	log []string
+}
+
+// logged returns the last line of the log that has a word in it; "" if none has.
+func (p *process) logged(word string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range slices.Backward(p.log) {
+		if strings.Contains(line, word) {
+			return line
+		}
+	}
+	return ""
 }
 
 // settings are the environment of a worker or invoker.
@@ -202,6 +230,9 @@ func tryStart(t testing.TB, program string, s settings) (*process, error) {
 			if json.Unmarshal(lines.Bytes(), &said) == nil && said.Listening != "" {
 				listening <- said.Listening
 			}
+			p.mu.Lock()
+			p.log = append(p.log, lines.Text())
+			p.mu.Unlock()
 		}
 		_ = p.cmd.Wait()
 	}()
@@ -325,11 +356,13 @@ func (m madeUp) Missing() int64 { return 0 }
 // through means all.
 func (s *site) audit(t testing.TB, folder string) audit.Report {
 	t.Helper()
-	blobs, err := store.OpenDir(filepath.Join(s.dir, "blobs"), false)
+	blobs, err := store.Open(context.Background(), store.Options{Location: s.settings["PERSISTOR_STORAGE_CONNECTION_STRING"], Container: s.settings["PERSISTOR_CONTAINER_NAME"]})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer blobs.Close()
+	if dir, ok := blobs.(*store.Dir); ok {
+		defer dir.Close()
+	}
 	expect := audit.Expectation{Partitions: map[string]work.Range{}, Contents: madeUp{s}}
 	for i := range s.parts {
 		expect.Partitions[strconv.Itoa(i)] = work.Range{From: 0, To: s.events - 1}

@@ -16,10 +16,16 @@ var queueSources = []struct {
 	name       string
 	sessions   int
 	deadLetter bool
+	append     string // the setting that has batches joined, if any
 }{
-	{"queue", 0, false},
-	{"sessions", 25, false},
-	{"dead-letter queue", 0, true},
+	{"queue", 0, false, ""},
+	{"sessions", 25, false, ""},
+	{"dead-letter queue", 0, true, ""},
+	{"queue appended", 0, false, "APPEND=TRUE"},
+	{"sessions appended", 25, false, "APPEND=TRUE"},
+	{"dead-letter queue appended", 0, true, "APPEND=TRUE"},
+	{"queue by minute", 0, false, "TIMED_APPEND=TRUE"},
+	{"sessions by minute", 25, false, "TIMED_APPEND=TRUE"},
 }
 
 // newSource is a site for one of the sources, whose messages may be delivered as often as it takes.
@@ -63,7 +69,7 @@ func TestKilledQueueWorkerLosesAndRepeatsNothing(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
 			r := rand.New(rand.NewPCG(seed, 0))
-			s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=80")
+			s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=80", source.append)
 			put := 0
 			for killed := 0; killed < kills; {
 				if info, err := s.bus.Queue(s.path); err != nil {
@@ -109,13 +115,16 @@ func TestKilledQueueWorkerLosesAndRepeatsNothing(t *testing.T) {
 func TestQueueWorkerKilledAtEveryStep(t *testing.T) {
 	for _, source := range queueSources {
 		steps := []string{"before create", "after create", "before unmark", "after unmark"}
+		if source.append != "" {
+			steps = []string{"before append", "after append", "before unmark", "after unmark"}
+		}
 		if source.sessions > 0 {
 			steps = steps[:2] // a session's blobs need no mark
 		}
 		for _, step := range steps {
 			t.Run(source.name+" "+step, func(t *testing.T) {
 				t.Parallel()
-				s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=100")
+				s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=100", source.append)
 				s.put(t, 1, 1000, source.sessions)
 				for attempt := range 80 {
 					// The second time, so that something is stored each time and the attempts come to an end.
@@ -149,7 +158,7 @@ func TestOverlappingQueueRuns(t *testing.T) {
 	for _, source := range queueSources {
 		t.Run(source.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=150")
+			s := newSource(t, source.sessions, source.deadLetter, "BATCH_COUNT=150", source.append)
 			s.put(t, 1, 12_000, source.sessions)
 			workers := []*process{start(t, "worker", s.settings), start(t, "worker", s.settings.with("BATCH_COUNT=220"))}
 			reports := make(chan work.Report, len(workers))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"persistor/emulator"
+	"persistor/internal/audit"
 	"persistor/internal/config"
 	"persistor/internal/message"
 	"persistor/internal/record"
@@ -158,6 +159,16 @@ func (s *queueSite) once(t testing.TB, n int) {
 	}
 	if len(seen) != n {
 		t.Errorf("%d messages are stored, expected %d", len(seen), n)
+	}
+	kept, err := store.Open(t.Context(), store.Options{
+		Location: s.settings["PERSISTOR_STORAGE_CONNECTION_STRING"], Container: s.settings["PERSISTOR_CONTAINER_NAME"],
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := audit.Run(t.Context(), kept, s.folder, audit.Expectation{Entities: map[string]record.Sequences{s.path: record.SequenceRange(1, int64(n))}})
+	if err != nil || !report.Complete {
+		t.Errorf("the audit does not hold: %v %+v", err, report)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 
 	"persistor/internal/message"
 	"persistor/internal/record"
@@ -66,13 +67,15 @@ func (a *audit) followChain(blob store.Blob, name record.EventHubBlob) promise {
 		a.problem("blob %s: %d of its sequence numbers %d to %d are in another blob", blob.Name, repeated, span.First, span.Last)
 	}
 	c.skipped.add(span.After+1, span.First-1)
-	return &unbroken{partition: name.Partition, span: span}
+	return &unbroken{partition: name.Partition, span: span, minute: name.Minute}
 }
 
-// unbroken is the promise of an Event Hub's blob: all messages of its span, in order.
+// unbroken is the promise of an Event Hub's blob: all messages of its span, in order, and of its minute, if
+// its name tells one.
 type unbroken struct {
 	partition string
 	span      record.Span
+	minute    time.Time
 }
 
 func (u *unbroken) check(n int64, m *message.Message) string {
@@ -80,10 +83,18 @@ func (u *unbroken) check(n int64, m *message.Message) string {
 	if at := u.span.First + n; !m.EnqueuedTime.IsZero() && (m.SequenceNumber != at || m.Partition != u.partition) {
 		return fmt.Sprintf("is number %d of partition %q, expected number %d of partition %q", m.SequenceNumber, m.Partition, at, u.partition)
 	}
-	return ""
+	return notWithin(u.minute, m)
 }
 
 func (u *unbroken) end(n int64) string { return countOf(n, u.span.Count) }
+
+// notWithin says that a message was not enqueued in the minute that a blob's name tells, or "".
+func notWithin(minute time.Time, m *message.Message) string {
+	if minute.IsZero() || m.EnqueuedTime.IsZero() || m.EnqueuedTime.Truncate(time.Minute).Equal(minute) {
+		return ""
+	}
+	return fmt.Sprintf("was enqueued at %s, and the blob's name tells the minute %s", m.EnqueuedTime.UTC().Format(time.RFC3339Nano), minute.Format("15:04"))
+}
 
 // countOf says what is wrong with n records where there should be so many.
 func countOf(n, should int64) string {

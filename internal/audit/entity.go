@@ -25,7 +25,7 @@ type Entity struct {
 	Sessions   int64  `json:"sessions,omitempty"`
 	Unsettled  int64  `json:"unsettled_blobs,omitempty"`
 	Duplicates int64  `json:"duplicates"`
-	OutOfOrder int64  `json:"out_of_order,omitempty"`
+	OutOfOrder int64  `json:"out_of_order"`
 	// Gaps are expected and in no blob, Repeated in more than one; of these, Declared are known to their
 	// records as delivered before.
 	Gaps     []work.Range `json:"gaps,omitempty"`
@@ -65,14 +65,15 @@ func (a *audit) followQueue(blob store.Blob, name record.QueueBlob) promise {
 	case h.Session != nil:
 		a.problem("blob %s: its metadata say that it belongs to session %q", blob.Name, *h.Session)
 		return nil
-	case h.Held.First() != name.First || h.Held.Last() != name.Last:
+	case h.Begun == 0 && (h.Held.First() != name.First || h.Held.Last() != name.Last),
+		!h.Held.Contains(name.First) || !h.Held.Contains(name.Last):
 		a.problem("blob %s: its metadata say that it holds %d to %d", blob.Name, h.Held.First(), h.Held.Last())
 		return nil
 	case !h.Earliest.Truncate(24 * time.Hour).Equal(name.Day):
 		a.problem("blob %s: its metadata say that it is of %s", blob.Name, h.Earliest.Format(time.DateOnly))
 		return nil
 	}
-	return a.hold(blob, h)
+	return a.hold(blob, h, name.Minute)
 }
 
 // followSession is followQueue for a blob of a session.
@@ -88,7 +89,7 @@ func (a *audit) followSession(blob store.Blob, name record.SessionBlob) promise 
 	case h.Held.First() != name.First:
 		a.problem("blob %s: its metadata say that it begins at %d", blob.Name, h.Held.First())
 		return nil
-	case record.SessionName(a.folder, *h.Session, h.Earliest, name.First) != blob.Name:
+	case named(record.SessionName(a.folder, *h.Session, h.Earliest, name.First), name.Minute) != blob.Name:
 		a.problem("blob %s: its metadata say that it is of session %q and of %s", blob.Name, *h.Session, h.Earliest.Format(time.DateOnly))
 		return nil
 	}
@@ -103,11 +104,19 @@ func (a *audit) followSession(blob store.Blob, name record.SessionBlob) promise 
 		a.problem("blob %s: it follows on from number %d of session %q, and the blob before it ends at %d", blob.Name, h.After, *h.Session, last)
 	}
 	e.sessions[*h.Session] = max(last, h.Held.Last())
-	return a.hold(blob, h)
+	return a.hold(blob, h, name.Minute)
+}
+
+// named is the name of a blob of the given minute, if any.
+func named(name string, minute time.Time) string {
+	if minute.IsZero() {
+		return name
+	}
+	return record.ByMinute(name, minute)
 }
 
 // hold adds what a blob holds to its entity.
-func (a *audit) hold(blob store.Blob, h record.Holding) promise {
+func (a *audit) hold(blob store.Blob, h record.Holding, minute time.Time) promise {
 	e := a.entity(h.Entity)
 	e.blobs++
 	e.bytes += blob.Size
@@ -131,7 +140,7 @@ func (a *audit) hold(blob store.Blob, h record.Holding) promise {
 		e.repeated += repeated
 		a.problem("blob %s: %d of its sequence numbers %d to %d are in another blob", blob.Name, repeated, h.Held.First(), h.Held.Last())
 	}
-	return &exact{audit: a, entity: e, name: blob.Name, holding: h}
+	return &exact{audit: a, entity: e, name: blob.Name, holding: h, minute: minute}
 }
 
 // exact is the promise of a blob of Service Bus: the messages that its metadata list, each once, and those
@@ -141,6 +150,7 @@ type exact struct {
 	entity  *entity
 	name    string
 	holding record.Holding
+	minute  time.Time // that the name tells
 
 	seen        record.Sequences
 	keys        []record.Key
@@ -169,7 +179,7 @@ func (x *exact) check(_ int64, m *message.Message) string {
 	case n < before:
 		return fmt.Sprintf("is number %d, behind number %d of the same session", n, before)
 	}
-	return ""
+	return notWithin(x.minute, m)
 }
 
 func (x *exact) end(n int64) string {
@@ -177,8 +187,16 @@ func (x *exact) end(n int64) string {
 	if wrong := countOf(n, x.holding.Held.Len()); wrong != "" {
 		return wrong
 	}
-	// The digest in the name of competing receivers' blobs is of all records, and known if all tell.
-	if x.holding.Session == nil && int64(len(x.keys)) == n && record.QueueName(x.audit.folder, x.holding.Entity, x.keys) != x.name {
+	// The digest in the name of competing receivers' blobs is of all records, or of those that the blob began
+	// with, and known if all tell.
+	if x.holding.Session != nil || int64(len(x.keys)) != n {
+		return ""
+	}
+	keys := x.keys
+	if x.holding.Begun > 0 {
+		keys = keys[:x.holding.Begun]
+	}
+	if named(record.QueueName(x.audit.folder, x.holding.Entity, keys), x.minute) != x.name {
 		return "its name is not that of the messages in it"
 	}
 	return ""

@@ -21,13 +21,14 @@ func Handler(functions map[string]Function, next http.Handler, log *slog.Logger)
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &handler{functions, next, log}
+	return &handler{functions, next, log, maxBody}
 }
 
 type handler struct {
 	functions map[string]Function
 	next      http.Handler
 	log       *slog.Logger
+	most      int64 // bytes of an invocation
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -57,7 +58,7 @@ func isInvocation(r *http.Request) bool {
 // invoke carries out a call and answers it.
 func (h *handler) invoke(w http.ResponseWriter, r *http.Request, name string, function Function) {
 	began := time.Now()
-	i, err := readInvocation(w, r, name)
+	i, err := readInvocation(w, r, name, h.most)
 	if err != nil {
 		h.log.Error("refused an invocation", "function", name, "invocation", r.Header.Get(InvocationHeader), "error", err)
 		status := http.StatusBadRequest

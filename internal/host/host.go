@@ -21,6 +21,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,13 +84,13 @@ func listed[V any](m map[string]V, none string) string {
 	return strings.Join(names, ", ")
 }
 
-// readInvocation decodes a call. The error is the caller's, but for a body that is too long, which is an [http.MaxBytesError].
-func readInvocation(w http.ResponseWriter, r *http.Request, function string) (*Invocation, error) {
+// readInvocation decodes a call of so many bytes at most. The error is the caller's, but for a body that is too long, which is an [http.MaxBytesError].
+func readInvocation(w http.ResponseWriter, r *http.Request, function string, most int64) (*Invocation, error) {
 	connection := http.NewResponseController(w)
 	_ = connection.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every ResponseWriter has one; the server's has
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-		return nil, fmt.Errorf("read invocation of %s: it is longer than %d bytes: lower the trigger's batch size in host.json: %w", function, maxBody, tooLong)
+		return nil, fmt.Errorf("read invocation of %s: it is longer than %d bytes: lower the trigger's batch size in host.json: %w", function, most, tooLong)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read invocation of %s: %w", function, err)
@@ -145,9 +146,9 @@ func (r Response) encode() ([]byte, error) {
 }
 
 func encode(v any) ([]byte, error) {
-	var b strings.Builder
+	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	err := encoder.Encode(v)
-	return []byte(b.String()), err
+	return b.Bytes(), err
 }

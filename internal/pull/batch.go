@@ -85,20 +85,21 @@ func (b *batch) remove(match func(entry) bool) (removed []int64) {
 	return removed
 }
 
-// prefix is as much of the batch, from its front, as one blob can say that it holds (record.MaxHeld). It
-// shares the batch's buffers.
-func (b *batch) prefix() *batch {
-	held, n := record.Sequences{}, 0
+// prefix is as much of the batch, from its front, as one blob that holds onto already can say that it holds,
+// within most bytes of text: one record at least of a new blob. It shares the batch's buffers.
+func (b *batch) prefix(onto record.Sequences, most int) *batch {
+	held, n := onto.Clone(), 0
 	for _, e := range b.left() {
-		if n > 0 && held.EncodedLenWith(e.number) > record.MaxHeld {
+		if held.Len() > 0 && held.EncodedLenWith(e.number) > most {
 			break
 		}
 		held.Add(e.number)
 		n++
 	}
 	part := *b
-	part.entries = b.entries[:b.dropped+n]
-	part.buf = b.buf[:part.entries[len(part.entries)-1].end]
+	if part.entries = b.entries[:b.dropped+n]; n > 0 {
+		part.buf = b.buf[:part.entries[len(part.entries)-1].end]
+	}
 	part.held = held
 	return &part
 }

@@ -197,6 +197,34 @@ func (l *Loop) write(ctx context.Context, name string, at int64, b *batch, metad
 // joins reports whether a batch goes into a blob that grows.
 func (l *Loop) joins(b *batch) bool { return l.Append != Apart && len(b.live()) <= l.MaxAppend }
 
+// maxHeld is how long the text may be that tells which messages of Service Bus a blob holds.
+func (l *Loop) maxHeld() int {
+	if l.Append == Apart {
+		return record.MaxHeld
+	}
+	return record.MaxHeldGrowing
+}
+
+// growing is a blob of Service Bus messages that may grow. Its zero value is none.
+type growing struct {
+	name    string
+	holding record.Holding
+}
+
+// extended puts b, which is a prefix of a batch onto what a blob holds, into the holding of that blob.
+func (g growing) extended(b *batch, run string) growing {
+	h := &g.holding
+	h.Held, h.Run = b.held, run
+	h.Bytes += int64(len(b.live()))
+	if earliest := b.earliest(); earliest.Before(h.Earliest) {
+		h.Earliest = earliest
+	}
+	if latest := b.latest(); latest.After(h.Latest) {
+		h.Latest = latest
+	}
+	return g
+}
+
 // named is the name that the blob of a batch has, where it is otherwise called name.
 func (l *Loop) named(name string, b *batch) string {
 	if l.Append == ByMinute {

@@ -71,10 +71,13 @@ func (r *sessionReader) joins(b *batch, m *message.Message) bool {
 // messages come in their order to one receiver at a time, and those that are not settled come again from
 // the first. So a receiver begins where nothing is stored; or at a blob's first message, and finds the
 // name taken; or inside a blob of which some messages were settled, and finds it in the list that it
-// makes, once, of the session's blobs of that day.
+// makes, once, of the session's blobs of that day. Where batches are joined, a batch is appended to the last
+// of these, at the place where that was seen to end, so that a receiver that has lost the session unawares
+// can't get in between.
 type thread struct {
 	session *Session
 	counts
+	open        growing          // the blob that was stored to last, or the last one that was found
 	looked      int64            // the day whose blobs were looked at
 	known       []record.Holding // of blobs that hold messages still to come, as far as is known
 	after       int64            // the last message stored, as far as is known; else -1
@@ -97,7 +100,7 @@ func (k *thread) keep(ctx context.Context, b *batch) error {
 	}
 	k.skip(b)
 	for b.len() > 0 {
-		if err := k.create(ctx, b); err != nil {
+		if err := k.store(ctx, b); err != nil {
 			return err
 		}
 	}
@@ -112,7 +115,7 @@ func (k *thread) finish(context.Context) error { return nil }
 
 // look reads which blobs of the session there are of one day, before the first of its messages are stored.
 func (k *thread) look(ctx context.Context, b *batch) error {
-	k.known = k.known[:0]
+	k.known, k.open = k.known[:0], growing{}
 	first := b.firstLive()
 	for blob, err := range k.session.Sink.List(ctx, record.SessionDay(k.session.Folder, k.session.ID, b.enqueued)) {
 		if err != nil {
@@ -122,11 +125,13 @@ func (k *thread) look(ctx context.Context, b *batch) error {
 		if err != nil {
 			return fmt.Errorf("look for stored messages of session %s: %w", QuoteSession(k.session.ID), foreign(blob.Name, err))
 		}
-		switch last := h.Held.Last(); {
-		case !h.Of(k.session.Entity, &k.session.ID): // another entity's, with the same folder
-		case last < first:
+		if !h.Of(k.session.Entity, &k.session.ID) { // another entity's, with the same folder
+			continue
+		}
+		k.open = growing{blob.Name, h}
+		if last := h.Held.Last(); last < first {
 			k.after = max(k.after, last)
-		default:
+		} else {
 			k.known = append(k.known, h)
 		}
 	}
@@ -152,48 +157,84 @@ func (k *thread) skip(b *batch) {
 	}
 }
 
-// create makes one blob of b, or finds that another receiver has, and leaves out of b what is stored now.
-func (k *thread) create(ctx context.Context, all *batch) error {
-	b := all.prefix()
-	first, last := b.firstLive(), b.last()
+// store puts the front of all where it belongs, or finds that another receiver has put something there, and
+// leaves out of all what is stored now.
+func (k *thread) store(ctx context.Context, all *batch) error {
+	b, at, end := k.next(all)
+	metadata, err := k.session.write(ctx, end.name, at, b, end.holding.Metadata())
+	if err != nil {
+		return fmt.Errorf("%s: %w", k.what(b), err)
+	}
+	if metadata != nil {
+		return k.meet(all, b, at, end.name, metadata)
+	}
+	n, bytes, blobs := int64(b.len()), int64(len(b.live())), int64(0)
+	if at == 0 {
+		blobs = 1
+	}
+	k.messages += n
+	k.bytes += bytes
+	k.blobs += blobs
+	k.session.Progress.stored(n, bytes, blobs)
+	k.after = max(k.after, b.last())
+	if k.open = end; !k.session.joins(b) {
+		k.open = growing{}
+	}
+	all.dropped = len(b.entries)
+	return nil
+}
+
+// next says which part of all goes where: the blob as it will be, and the position in it, 0 of a new one.
+func (k *thread) next(all *batch) (b *batch, at int64, end growing) {
+	first := all.firstLive()
+	if o := k.open; k.session.Append != Apart && o.name != "" && first > o.holding.Held.Last() && o.holding.Bytes < k.session.AppendBytes &&
+		o.name == k.name(all, o.holding.Held.First()) { // of the same day, and minute
+		if b := all.prefix(o.holding.Held, k.session.maxHeld()); b.len() > 0 && k.session.joins(b) {
+			return b, o.holding.Bytes, o.extended(b, k.session.RunID)
+		}
+	}
+	b = all.prefix(record.Sequences{}, k.session.maxHeld())
 	after := k.after
 	if after >= first {
 		after = -1 // a message came out of its turn
 	}
-	h := record.Holding{
+	return b, 0, growing{k.name(b, first), record.Holding{
 		Entity: k.session.Entity, Session: &k.session.ID, Held: b.held, After: after,
 		Bytes: int64(len(b.live())), Earliest: b.earliest(), Latest: b.latest(), Run: k.session.RunID,
-	}
-	name := record.SessionName(k.session.Folder, k.session.ID, b.enqueued, first)
-	metadata, err := k.session.Sink.Create(ctx, name, b.live(), h.Metadata())
-	what := fmt.Sprintf("store messages %d to %d of session %s", first, last, QuoteSession(k.session.ID))
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if metadata == nil {
-		n := int64(b.len())
-		k.messages += n
-		k.bytes += h.Bytes
-		k.blobs++
-		k.session.Progress.stored(n, h.Bytes, 1)
-		k.after = max(k.after, last)
-		all.dropped = len(b.entries)
-		return nil
-	}
+	}}
+}
+
+// name is what a blob is called whose first message is of the day, and the minute, of b.
+func (k *thread) name(b *batch, first int64) string {
+	return k.session.named(record.SessionName(k.session.Folder, k.session.ID, b.enqueued, first), b)
+}
+
+// meet leaves out of all what is there already in place of b, its front, or looks for another place.
+func (k *thread) meet(all, b *batch, at int64, name string, metadata map[string]string) error {
 	held, err := record.ParseHolding(metadata)
 	switch {
 	case err != nil:
 	case !held.Of(k.session.Entity, &k.session.ID):
 		err = fmt.Errorf("it holds messages of %s", held.Entity)
-	case !held.Holds(first, b.left()[0].enqueued):
+	case at == 0 && !held.Holds(b.firstLive(), b.left()[0].enqueued):
 		err = errors.New("its messages are not these, as if the entity had been made anew under its old name")
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, foreign(name, err))
+		return fmt.Errorf("%s: %w", k.what(b), foreign(name, err))
 	}
+	if at > 0 && held.Held.Len() <= k.open.holding.Held.Len() {
+		k.open = growing{} // it takes no more, or never did
+		return nil
+	}
+	k.open = growing{name, held}
 	k.known = append(k.known, held)
 	k.skip(all)
 	return nil
+}
+
+// what is tried with a batch, for errors.
+func (k *thread) what(b *batch) string {
+	return fmt.Sprintf("store messages %d to %d of session %s", b.firstLive(), b.last(), QuoteSession(k.session.ID))
 }
 
 // QuoteSession is a session's id in a message to people.

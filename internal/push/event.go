@@ -19,6 +19,7 @@ type event struct {
 	source, id string
 	at         time.Time // that it says; zero for none
 	content    string    // digest of all of it
+	folder     string    // main folder of its blob's name
 	message    message.Message
 }
 
@@ -97,9 +98,9 @@ func stringIn(object map[string]json.RawMessage, name string) (text string) {
 	return text
 }
 
-// folder is the main folder of an event where STORE_PARAM names none: the id of the subscription that its source
-// lies in, as the original has it.
-func (e event) folder() string {
+// subscription is the main folder of an event where STORE_PARAM names none: the id of the subscription that its
+// source lies in, as the original has it.
+func (e event) subscription() string {
 	const prefix = "/subscriptions/"
 	if len(e.source) > len(prefix) && strings.EqualFold(e.source[:len(prefix)], prefix) {
 		id, _, _ := strings.Cut(e.source[len(prefix):], "/")

@@ -20,10 +20,18 @@ import (
 type Grid struct {
 	Options
 	outputs sync.Once // has told that events are no outputs
+
+	mu       sync.Mutex
+	journals map[string]*journal // by what the names of their blobs begin with
 }
 
 // NewGrid makes a Grid.
-func NewGrid(o Options) *Grid { return &Grid{Options: o} }
+func NewGrid(o Options) *Grid {
+	if o.Append != pull.Apart {
+		o.Format.Metadata = true // so that a record says which event it is, should it be there twice
+	}
+	return &Grid{Options: o, journals: map[string]*journal{}}
+}
 
 const (
 	// maxEvents bounds the events of one delivery; Event Grid sends 5,000 at most.
@@ -49,17 +57,36 @@ func (g *Grid) Persist(ctx context.Context, i *host.Invocation) (host.Response, 
 	if err != nil {
 		return host.Response{}, fmt.Errorf("read events: %w", err)
 	}
+	var events []event
+	for _, raw := range deliveries {
+		e, err := parseEvent(raw)
+		if err != nil {
+			// Whoever delivers it again delivers the same.
+			m := &message.Message{Body: message.Body{Kind: message.JSON, JSON: raw}}
+			if err := g.putApart(ctx, m, i.ID, fmt.Errorf("identify event: %w", err)); err != nil {
+				return host.Response{}, err
+			}
+			continue
+		}
+		if e.folder = g.Folder; e.folder == "" {
+			e.folder = e.subscription()
+		}
+		events = append(events, e)
+	}
+	if g.Append != pull.Apart {
+		return host.Response{}, g.join(ctx, runID(i.ID), events)
+	}
+	return host.Response{}, g.storeApart(ctx, runID(i.ID), events)
+}
+
+// storeApart stores each event in a blob of its own.
+func (g *Grid) storeApart(ctx context.Context, run string, events []event) error {
 	var group errgroup.Group
 	group.SetLimit(eventsAtOnce)
-	for n, raw := range deliveries {
-		group.Go(func() error {
-			if err := g.store(ctx, i.ID, raw); err != nil {
-				return fmt.Errorf("event %d of %d: %w", n+1, len(deliveries), err)
-			}
-			return nil
-		})
+	for n := range events {
+		group.Go(func() error { return g.store(ctx, run, &events[n]) })
 	}
-	return host.Response{}, group.Wait()
+	return group.Wait()
 }
 
 // eventsOf are the events of a delivery, one or many, as JSON.
@@ -86,54 +113,44 @@ func eventsOf(i *host.Invocation) ([][]byte, error) {
 }
 
 // store stores one event, unless it is stored already.
-func (g *Grid) store(ctx context.Context, invocation string, raw []byte) error {
-	e, err := parseEvent(raw)
-	if err != nil {
-		// Whoever delivers it again delivers the same.
-		m := &message.Message{Body: message.Body{Kind: message.JSON, JSON: raw}}
-		return g.putApart(ctx, m, invocation, fmt.Errorf("identify event: %w", err))
-	}
-	folder := g.Folder
-	if folder == "" {
-		folder = e.folder()
-	}
+func (g *Grid) store(ctx context.Context, run string, e *event) error {
 	body := g.Format.Append(nil, &e.message)
-	metadata := record.Event{Source: e.source, ID: e.id, Content: e.content, Bytes: int64(len(body)), Run: runID(invocation)}.Metadata()
+	metadata := record.Event{Source: e.source, ID: e.id, Content: e.content, Count: 1, Bytes: int64(len(body)), Run: run}.Metadata()
 	create := func(ctx context.Context, sink pull.Sink, folder string) error {
 		name := record.EventName(folder, e.source, e.id, e.at)
 		held, err := sink.Create(ctx, name, body, metadata)
 		if err == nil && held != nil {
-			err = g.compare(e, name, held)
+			_, err = g.compare(e, name, held)
 		}
 		if err != nil {
 			return fmt.Errorf("store event %.80q of %.80q: %w", e.id, e.source, err)
 		}
 		return nil
 	}
-	err = persevere(ctx, func(ctx context.Context) error { return create(ctx, g.Sink, folder) })
+	err := persevere(ctx, func(ctx context.Context) error { return create(ctx, g.Sink, e.folder) })
 	if !errors.Is(err, pull.ErrForeign) {
 		return err
 	}
-	where, refused := g.refuge(ctx, func(ctx context.Context, sink pull.Sink) error { return create(ctx, sink, apart(folder)) })
+	where, refused := g.refuge(ctx, func(ctx context.Context, sink pull.Sink) error { return create(ctx, sink, apart(e.folder)) })
 	if refused != nil {
 		return fmt.Errorf("%w; %w", err, refused)
 	}
 	g.log().Error("stored an event apart, since it could not be stored in its place",
-		"source", e.source, "id", e.id, "folder", apart(folder), "in", where, "error", err)
+		"source", e.source, "id", e.id, "folder", apart(e.folder), "in", where, "error", err)
 	return nil
 }
 
 // compare looks at the metadata of the blob that has an event's name. An event of the same identity that holds something
 // else stays where it is, and the new one is not stored: Event Grid promises that events don't change.
-func (g *Grid) compare(e event, name string, held map[string]string) error {
-	there, err := record.ParseEvent(held)
+func (g *Grid) compare(e *event, name string, held map[string]string) (there record.Event, err error) {
+	there, err = record.ParseEvent(held)
 	switch {
 	case err != nil:
-		return fmt.Errorf("blob %s is there already, but not as Persistor writes it: %w: %w; move it away, or set STORE_PARAM to another folder", name, pull.ErrForeign, err)
+		return there, fmt.Errorf("blob %s is there already, but not as Persistor writes it: %w: %w; move it away, or set STORE_PARAM to another folder", name, pull.ErrForeign, err)
 	case !there.Of(e.source, e.id):
-		return fmt.Errorf("blob %s is there already, and holds event %.80q of %.80q: %w; move it away", name, there.ID, there.Source, pull.ErrForeign)
+		return there, fmt.Errorf("blob %s is there already, and holds event %.80q of %.80q: %w; move it away", name, there.ID, there.Source, pull.ErrForeign)
 	case there.Content != e.content:
 		g.log().Warn("an event came again with another content, and was left out", "source", e.source, "id", e.id, "blob", name)
 	}
-	return nil
+	return there, nil
 }

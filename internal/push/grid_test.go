@@ -135,7 +135,7 @@ func TestGridFails(t *testing.T) {
 	o := options(f, l)
 	o.Timeout = 500 * time.Millisecond
 	g := NewGrid(o)
-	if _, err := g.Persist(t.Context(), gridMany(t, events(1, 20)...)); !errors.Is(err, errDown) || !strings.Contains(err.Error(), "event 7 of 20") {
+	if _, err := g.Persist(t.Context(), gridMany(t, events(1, 20)...)); !errors.Is(err, errDown) || !strings.Contains(err.Error(), `event "7" of "/cars/7"`) {
 		t.Errorf("error %v", err)
 	}
 	if names := f.names(t); len(names) != 19 {
@@ -182,7 +182,7 @@ func TestGridKeepsStrangers(t *testing.T) {
 
 func TestGridStepsAside(t *testing.T) {
 	name := record.EventName("hub", "/cars/7", "1", time.Date(2026, 11, 24, 23, 59, 58, 0, time.UTC))
-	other := record.Event{Source: "/cars/7", ID: "2", Content: strings.Repeat("0", 32), Run: "r"}
+	other := record.Event{Source: "/cars/7", ID: "2", Content: strings.Repeat("0", 32), Count: 1, Bytes: 1, Run: "r"}
 	for _, held := range []map[string]string{{"by": "else"}, other.Metadata()} {
 		f, l := newFolder(t), &logged{}
 		if _, err := f.Dir.Create(t.Context(), name, []byte("x"), held); err != nil {

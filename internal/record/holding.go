@@ -29,6 +29,9 @@ type Holding struct {
 	// Unsettled says that the messages' completion is not confirmed: they may come again. Competing
 	// receivers alone say so; what a session holds is known from its blobs' names.
 	Unsettled bool
+	// Begun is, in a blob of competing receivers that grew, how many messages it began with: those are its
+	// first records, and its name is theirs. 0 says that its name is that of all.
+	Begun int64
 }
 
 // How long, in bytes, an entity's path and a session's id may be as metadata, with their escapes. The
@@ -76,6 +79,9 @@ func (h Holding) Metadata() map[string]string {
 	}
 	if h.Unsettled {
 		m["unsettled"] = "true"
+	}
+	if h.Begun > 0 {
+		m["begun"] = strconv.FormatInt(h.Begun, 10)
 	}
 	return m
 }
@@ -126,8 +132,23 @@ func parseHolding(metadata map[string]string) (h Holding, err error) {
 			return h, err
 		}
 	}
+	if _, there, _ := lookupOptional(metadata, "begun"); there {
+		if h.Begun, err = lookupNumber(metadata, "begun"); err == nil && (h.Begun < 1 || h.Begun > h.Held.Len()) {
+			err = fmt.Errorf("begun is %d, expected 1 to %d, the number of messages", h.Begun, h.Held.Len())
+		}
+		if err != nil {
+			return h, err
+		}
+	}
 	h.Unsettled, err = parseUnsettled(metadata)
 	return h, err
+}
+
+// Unsettled reports whether a blob's metadata have the mark that its messages may come again. It is quick,
+// and doesn't check anything else.
+func Unsettled(metadata map[string]string) bool {
+	_, there, _ := lookupOptional(metadata, "unsettled")
+	return there
 }
 
 // parseHeld reads held, and makes sure that first, last and count say the same.
@@ -191,6 +212,8 @@ func (h Holding) validate() error {
 		return errors.New("entity is empty")
 	case h.Bytes < h.Held.Len():
 		return fmt.Errorf("bytes is %d, too little for %d messages", h.Bytes, h.Held.Len())
+	case h.Session != nil && h.Begun > 0:
+		return errors.New("begun is there, but so is session: the name of a session's blob is of its first message alone")
 	case h.Session != nil && h.Unsettled:
 		return errors.New("unsettled is there, but so is session: a session's messages are never marked so")
 	}

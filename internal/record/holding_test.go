@@ -102,6 +102,7 @@ func TestParseHoldingRefuses(t *testing.T) {
 		{"session", "", "session is"}, {"session", "a/b", "session is"}, {"session", "~61", "session is"}, {"session", ".", "session is"}, {"session", "~~", "session is"},
 		{"enqueued_first", "1773029106071", "enqueued_first"}, {"enqueued_last", "1773100800000", "of one day"}, {"enqueued_last", "", "enqueued_last is"}, {"enqueued_first", "x", "enqueued_first is"},
 		{"unsettled", "true", "so is session"}, {"unsettled", "false", "expected true"}, {"unsettled", "", "expected true"},
+		{"begun", "0", "begun is 0"}, {"begun", "4", "begun is 4"}, {"begun", "", "begun is"}, {"begun", "2", "so is session"},
 		{"Run", "r", "run is there more than once"}, {"Held", "AAE", "held is there more than once"}, {"Session", "s", "session is there more than once"},
 	} {
 		m := good.Metadata()

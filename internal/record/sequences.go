@@ -17,6 +17,10 @@ import (
 // apart some three bytes each; so a batch rarely comes near, but it is cut before it is over.
 const MaxHeld = 4 << 10
 
+// MaxHeldGrowing is the same for a blob that grows: its metadata before and after are kept side by side for a
+// moment.
+const MaxHeldGrowing = 2 << 10
+
 // Sequences is an exact set of sequence numbers, 0 and up. It is kept as runs, each an unbroken row of
 // numbers, so its size is that of its holes. The zero value is the empty set. Copies share memory: once
 // one is handed on, no number is added to another.
@@ -63,6 +67,12 @@ func (s *Sequences) Add(n int64) bool {
 		s.runs = slices.Insert(s.runs, from, grown)
 	}
 	return true
+}
+
+// Clone is a copy to which numbers can be added.
+func (s Sequences) Clone() Sequences {
+	s.runs = slices.Clone(s.runs)
+	return s
 }
 
 // Contains reports whether n is in the set.

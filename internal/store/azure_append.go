@@ -146,12 +146,16 @@ func (s *Azure) appendAt(ctx context.Context, name string, at int64, body []byte
 			return nil, nil
 		case there.version != nil && !there.grows:
 			return there.metadata, ErrExists
+		case there.size != at && there.size == 0:
+			return nil, ErrNotFound
 		case there.size != at:
 			return there.metadata, ErrPosition
 		case len(body) > 0 && there.blocks >= s.maxBlocks:
 			return there.metadata, ErrFull
 		case working.Err() != nil:
 			return nil, cmp.Or(trouble, working.Err())
+		case answered(trouble) && !metAnother(trouble):
+			return nil, trouble // what is there doesn't explain it
 		}
 		before := there.metadata
 		there, trouble = s.extend(working, name, there, body, metadata, mark)
@@ -161,12 +165,17 @@ func (s *Azure) appendAt(ctx context.Context, name string, at int64, body []byte
 			return nil, nil
 		case errors.Is(trouble, ErrFull):
 			return before, ErrFull
-		case answered(trouble) && !mayBeThere(trouble) && !bloberror.HasCode(trouble, bloberror.AppendPositionConditionNotMet, bloberror.BlobNotFound):
+		case answered(trouble) && !metAnother(trouble) && !mayBeThere(trouble):
 			return nil, trouble
 		}
 		pause(working, try)
 	}
 	return nil, trouble
+}
+
+// metAnother reports whether a write was refused because of another one, of whomever, since the blob was read.
+func metAnother(err error) bool {
+	return bloberror.HasCode(err, bloberror.ConditionNotMet, bloberror.AppendPositionConditionNotMet, bloberror.BlobAlreadyExists, bloberror.BlobNotFound)
 }
 
 // is reports whether nothing is left to be done to give a blob that ends at at these metadata.

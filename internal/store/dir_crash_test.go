@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		createAll(root)
 	case "setter":
 		setMetadataForever(root)
+	case "holder":
+		holdLock(root)
 	default:
 		os.Exit(m.Run())
 	}

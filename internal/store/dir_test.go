@@ -24,7 +24,7 @@ func openDir(t *testing.T, root string) *Dir {
 	return d
 }
 
-func names(t *testing.T, d *Dir, prefix string) []string {
+func names(t *testing.T, d Store, prefix string) []string {
 	t.Helper()
 	var names []string
 	for b, err := range d.List(t.Context(), prefix) {
@@ -293,7 +293,7 @@ func TestOpenRefusesOddDirectories(t *testing.T) {
 }
 
 // whole fails the test unless a blob is there with the given content, by every method.
-func whole(t *testing.T, d *Dir, name string, body []byte) {
+func whole(t *testing.T, d Store, name string, body []byte) {
 	t.Helper()
 	r, err := d.Open(t.Context(), name)
 	if err != nil {

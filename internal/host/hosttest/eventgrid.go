@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -17,8 +18,16 @@ func (h *Host) Deliver(ctx context.Context, name string, events ...json.RawMessa
 	if err != nil {
 		return err
 	}
+	contents := make([]any, len(events)) // the data of each, which is all that the trigger gives as metadata
+	for n, event := range events {
+		var object map[string]any
+		if err := json.Unmarshal(event, &object); err != nil {
+			return fmt.Errorf("deliver event %d: %w", n, err)
+		}
+		contents[n] = object["data"]
+	}
 	if f.trigger.many() {
-		_, err := h.execute(ctx, call{function: f, data: wireValue(events), metadata: bindingData{}})
+		_, err := h.execute(ctx, call{function: f, data: wireValue(events), metadata: bindingData{"data": contents}})
 		return err
 	}
 	// The events of one delivery go to invocations that run at once.
@@ -26,16 +35,7 @@ func (h *Host) Deliver(ctx context.Context, name string, events ...json.RawMessa
 	var invocations sync.WaitGroup
 	for n, event := range events {
 		invocations.Go(func() {
-			metadata := bindingData{}
-			var object map[string]any
-			if failures[n] = json.Unmarshal(event, &object); failures[n] != nil {
-				return
-			}
-			metadata["data"] = object["data"]
-			if nested, ok := object["data"].(map[string]any); ok {
-				metadata["data"] = nested
-			}
-			_, failures[n] = h.execute(ctx, call{function: f, data: event, metadata: metadata})
+			_, failures[n] = h.execute(ctx, call{function: f, data: event, metadata: bindingData{"data": contents[n]}})
 		})
 	}
 	invocations.Wait()
@@ -73,7 +73,7 @@ func (f *front) webhook(w http.ResponseWriter, r *http.Request) {
 		validate(w, events)
 		return
 	}
-	if err := f.host.Deliver(context.WithoutCancel(r.Context()), name, events...); err != nil {
+	if err := f.host.Deliver(f.ctx, name, events...); err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}

@@ -18,6 +18,7 @@ func gridFunction(binding string) string {
 }
 
 func TestEventGrid(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "persist", gridFunction(""), "")
 	h := run(t, a.with())
 	if err := h.Deliver(t.Context(), "persist", json.RawMessage(gridEvent)); err != nil {
@@ -47,9 +48,13 @@ func TestEventGrid(t *testing.T) {
 	if err := json.Unmarshal(many.kept(t)[0].Data["event"], &text); err != nil || text != "["+gridEvent+","+cloudEvent+"]" {
 		t.Errorf("error %v, %s", err, text)
 	}
+	if data := string(many.kept(t)[0].Metadata["data"]); data != `"[{\"k\":\"v\"},[1]]"` {
+		t.Errorf("data %s", data)
+	}
 }
 
 func TestEventGridWebhook(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "persist", gridFunction(""), "")
 	h := run(t, a.with())
 	hook := h.URL() + "/runtime/webhooks/EventGrid?functionName=persist&code="

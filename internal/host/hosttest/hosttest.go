@@ -1,9 +1,3 @@
-// Package hosttest is a double of the Azure Functions host: it runs a function app's folder as it is on disk, with
-// the real handler process, and listens to real services, so that a test sees what the app does under the host.
-//
-//	h, err := hosttest.Start(ctx, hosttest.Options{Folder: "functions/worker", Settings: map[string]string{...}})
-//	...
-//	defer h.Close()
 package hosttest
 
 import (

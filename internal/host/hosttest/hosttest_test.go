@@ -112,7 +112,8 @@ func obey(text string) (host.Response, error) {
 		select {}
 	case strings.Contains(text, "exit "):
 		_, after, _ := strings.Cut(text, "exit ")
-		status, _ := strconv.Atoi(strings.Fields(after + " 1")[0])
+		var status int
+		_, _ = fmt.Sscanf(after, "%d", &status)
 		os.Exit(status)
 	}
 	response := host.Response{Logs: []string{"did it"}}
@@ -225,6 +226,21 @@ func (a *app) kept(t *testing.T) (bodies []invocation) {
 	return bodies
 }
 
+// keeps waits until the handler has got so many invocations.
+func (a *app) keeps(t *testing.T, n int) []invocation {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		if got := a.kept(t); len(got) >= n {
+			return got
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the handler got %d invocations, not %d", len(a.kept(t)), n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 type invocation struct{ Data, Metadata map[string]json.RawMessage }
 
 // await waits for a number of invocations.
@@ -241,6 +257,7 @@ func await(t *testing.T, h *Host, n int) []Result {
 const timerFunction = `{"bindings":[{"type":"timerTrigger","direction":"in","name":"timer","schedule":"%WHEN%"}]}`
 
 func TestTimer(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "schedule", timerFunction, "")
 	h := run(t, a.with("WHEN=0 */5 * * * *"))
 	if err := h.Tick(t.Context(), "schedule"); err != nil {

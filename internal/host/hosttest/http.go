@@ -32,6 +32,7 @@ func (h hostJSON) forwards() bool {
 // front is the public side: what callers of HTTP functions reach.
 type front struct {
 	host        *Host
+	ctx         context.Context // of all invocations, which don't end with their callers
 	url         string
 	key, admin  string
 	running     chan struct{} // a token for each request that runs; nil: without a bound
@@ -47,7 +48,7 @@ func (h *Host) FunctionKey() string { return h.http.key }
 // listenHTTP serves until ctx ends. Requests in flight end with the handler.
 func (h *Host) listenHTTP(ctx context.Context) (*front, error) {
 	options := h.app.host.Extensions.HTTP
-	f := &front{host: h, key: newID(), admin: newID(), running: slots(options.MaxConcurrentRequests), outstanding: slots(options.MaxOutstandingRequests)}
+	f := &front{host: h, ctx: ctx, key: newID(), admin: newID(), running: slots(options.MaxConcurrentRequests), outstanding: slots(options.MaxOutstandingRequests)}
 	mux := http.NewServeMux()
 	prefix := "api"
 	if options.RoutePrefix != nil {
@@ -141,9 +142,8 @@ func (f *front) route(function *function, names []string) http.Handler {
 		for _, name := range names {
 			values[name] = r.PathValue(name)
 		}
-		// The invocation goes on when its caller has gone.
 		done := make(chan reply, 1)
-		go func() { done <- f.ask(context.WithoutCancel(r.Context()), function, r, body, values) }()
+		go func() { done <- f.ask(f.ctx, function, r, body, values) }()
 		select {
 		case answer := <-done:
 			answer.write(w)
@@ -199,16 +199,7 @@ func (f *front) ask(ctx context.Context, function *function, r *http.Request, bo
 			request["Body"] = base64.StdEncoding.EncodeToString(body)
 		}
 	}
-	metadata := bindingData{"Query": flat(r.URL.Query()), "Headers": flat(r.Header)}
-	for name, value := range values {
-		metadata[name] = value
-	}
-	if f.host.app.timeout > 0 {
-		// The invocation itself is what keeps to functionTimeout.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.host.app.timeout+time.Minute)
-		defer cancel()
-	}
+	metadata := bindingData{"Query": flat(r.URL.Query()), "Headers": flat(r.Header), "Params": values}
 	a, err := f.host.execute(ctx, call{function: function, data: request, metadata: metadata})
 	if err != nil {
 		return reply{status: http.StatusInternalServerError}

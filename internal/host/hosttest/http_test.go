@@ -37,6 +37,7 @@ func ask(t *testing.T, method, url, body string, header ...string) (*http.Respon
 
 // Whether a request is forwarded or not, the function sees the same and so does its caller.
 func TestHTTP(t *testing.T) {
+	t.Parallel()
 	for _, forwarding := range []string{"", `,"enableForwardingHttpRequest":true`, `,"enableProxyingHttpRequest":true`} {
 		a := newApp(t, "web", webFunction, webHost(forwarding))
 		h := run(t, a.with())
@@ -70,6 +71,7 @@ func TestHTTP(t *testing.T) {
 
 // Without a Content-Length the handler gets no body, unless the request is proxied.
 func TestHTTPWithoutLength(t *testing.T) {
+	t.Parallel()
 	for forwarding, want := range map[string]string{"": "", `,"enableForwardingHttpRequest":true`: "", `,"enableProxyingHttpRequest":true`: "body"} {
 		a := newApp(t, "web", webFunction, webHost(forwarding))
 		h := run(t, a.with())
@@ -92,6 +94,7 @@ func TestHTTPWithoutLength(t *testing.T) {
 
 // The caller's patience ends before the invocation does.
 func TestHTTPTimeout(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, "web", webFunction, webHost(""))
 	o := a.with()
 	o.HTTPTimeout = 50 * time.Millisecond
@@ -101,5 +104,35 @@ func TestHTTPTimeout(t *testing.T) {
 	}
 	if r := await(t, h, 1)[0]; r.Err != nil {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A worker takes one request at a time where host.json says so: others wait their turn, or are turned away when too many do.
+func TestHTTPThrottle(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, "web", webFunction, `"extensions":{"http":{"maxConcurrentRequests":1,"maxOutstandingRequests":2}},`+webHost(`,"enableForwardingHttpRequest":true`))
+	h := run(t, a.with())
+	statuses := make(chan int)
+	for range 4 {
+		go func() {
+			req, _ := http.NewRequest(http.MethodGet, h.URL()+"/api/web", nil)
+			req.Header.Set("X-Mine", "slow")
+			req.Header.Set("x-functions-key", h.FunctionKey())
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				statuses <- 0
+				return
+			}
+			_ = resp.Body.Close()
+			statuses <- resp.StatusCode
+		}()
+	}
+	count := map[int]int{}
+	for range 4 {
+		count[<-statuses]++
+	}
+	results := h.Results()
+	if count[418] != 2 || count[429] != 2 || len(results) != 2 || results[1].Began.Before(results[0].Began.Add(results[0].Took)) {
+		t.Errorf("%v, %+v", count, results)
 	}
 }

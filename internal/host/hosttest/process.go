@@ -40,7 +40,6 @@ type handler struct {
 
 	mu      sync.Mutex
 	current *process
-	last    *process      // one that ended for good
 	ready   chan struct{} // closed while current can be asked
 	ended   chan struct{} // closed when there will be no other process
 	err     error         // why it ended
@@ -118,7 +117,6 @@ func (h *handler) once(ctx context.Context) (again bool, err error) {
 	switch status := p.cmd.ProcessState.ExitCode(); status {
 	case 0:
 		h.note("handler: it ended with status 0, and is not started again")
-		h.retain(p)
 		return false, nil
 	case restartStatus:
 		return true, nil
@@ -296,19 +294,18 @@ func (h *handler) withdraw() {
 	h.current, h.ready = nil, make(chan struct{})
 }
 
-// retain leaves a process that has ended for good where invocations find it, and fail.
-func (h *handler) retain(p *process) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.last = p
+// ends waits a second for the process to be gone, and says whether it is.
+func (p *process) ends(ctx context.Context) bool {
+	select {
+	case <-p.exited:
+		return true
+	case <-time.After(exitWait):
+	case <-ctx.Done():
+	}
+	return false
 }
 
-func (h *handler) finished(p *process) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.last == p
-}
-
+// over says whether the process is gone, and done whether it is gone for good.
 func (p *process) over() bool {
 	select {
 	case <-p.exited:
@@ -317,6 +314,8 @@ func (p *process) over() bool {
 		return false
 	}
 }
+
+func (p *process) done() bool { return p.over() && p.cmd.ProcessState.ExitCode() == 0 }
 
 // await returns the running process, after waiting for it as long as the host does: four times
 // initializationTimeout.
@@ -328,7 +327,7 @@ func (h *handler) await(ctx context.Context) (*process, error) {
 		p, ready := h.current, h.ready
 		h.mu.Unlock()
 		if p != nil {
-			if !p.over() || h.finished(p) {
+			if !p.over() || p.done() {
 				return p, nil
 			}
 			ready = nil // its end has not been noticed yet

@@ -14,6 +14,7 @@ import (
 const queueFunction = `{"bindings":[{"type":"queueTrigger","direction":"in","name":"request","queueName":"%QUEUE%","connection":"STORAGE"}]}`
 
 func TestQueue(t *testing.T) {
+	t.Parallel()
 	storage := azuritetest.Run(t)
 	name := azuritetest.Container(t)
 	service, err := azqueue.NewServiceClientFromConnectionString(storage, nil)

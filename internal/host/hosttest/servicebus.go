@@ -225,9 +225,7 @@ func (l *busListener) invoke(ctx context.Context, r receiver, messages []*azserv
 		c.numbers = append(c.numbers, *m.SequenceNumber)
 	}
 	for _, name := range []string{"MessageReceiver", "MessageSession", "MessageActions", "SessionActions", "ReceiveActions"} {
-		if name != "MessageSession" || b.Sessions {
-			c.metadata[name] = map[string]any{}
-		}
+		c.metadata[name] = map[string]any{}
 	}
 	c.metadata["Client"] = map[string]any{"FullyQualifiedNamespace": l.space, "IsClosed": false, "TransportType": 0, "Identifier": l.space}
 	if !b.many() {

@@ -45,6 +45,7 @@ func settled(t *testing.T, h *Host, e *emulator.Emulator, path string) emulator.
 }
 
 func TestServiceBus(t *testing.T) {
+	t.Parallel()
 	session := "s"
 	for _, c := range []struct {
 		name, binding, path string
@@ -99,6 +100,7 @@ func TestServiceBus(t *testing.T) {
 
 // What fails is abandoned, comes again with a higher delivery count, and ends in the dead-letter queue.
 func TestServiceBusFailure(t *testing.T) {
+	t.Parallel()
 	e := newBus(t, emulator.Options{Queues: []emulator.Queue{{Name: "orders", MaxDeliveryCount: 3}}})
 	if err := e.PutMessages("orders", emulator.QueueMessage{Body: []byte("fail")}); err != nil {
 		t.Fatal(err)
@@ -113,5 +115,48 @@ func TestServiceBusFailure(t *testing.T) {
 		if want := fmt.Sprintf(`"%d"`, n+1); string(i.Metadata["DeliveryCount"]) != want {
 			t.Errorf("delivery count %s, want %s", i.Metadata["DeliveryCount"], want)
 		}
+	}
+}
+
+// A batch is settled as a whole, and one comes after the other.
+func TestServiceBusBatchFailure(t *testing.T) {
+	t.Parallel()
+	e := newBus(t, emulator.Options{Queues: []emulator.Queue{{Name: "orders", MaxDeliveryCount: 5}}})
+	if err := e.PutMessages("orders", emulator.QueueMessage{Body: []byte("a")}, emulator.QueueMessage{Body: []byte("fail once")}); err != nil {
+		t.Fatal(err)
+	}
+	a := newApp(t, "persist", busFunction(`,"queueName":"orders","cardinality":"many"`), "")
+	h := run(t, a.with("BUS="+e.ConnectionString()))
+	await(t, h, 2)
+	if info := settled(t, h, e, "orders"); info.Abandoned != 2 || info.Completed != 2 {
+		t.Errorf("%+v", info)
+	}
+	// Abandoned one by one, messages may come again in two batches.
+	for n, r := range h.Results()[1:] {
+		if r.Err != nil || r.Began.Before(h.Results()[n].Began.Add(h.Results()[n].Took)) {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// The lock of a single message is renewed while its function runs, and a killed handler costs one delivery.
+func TestServiceBusKill(t *testing.T) {
+	t.Parallel()
+	e := newBus(t, emulator.Options{Queues: []emulator.Queue{{Name: "orders", LockDuration: 200 * time.Millisecond}}})
+	if err := e.PutMessages("orders", emulator.QueueMessage{Body: []byte("hang")}); err != nil {
+		t.Fatal(err)
+	}
+	a := newApp(t, "persist", busFunction(`,"queueName":"orders"`), "")
+	h := run(t, a.with("BUS="+e.ConnectionString()))
+	a.keeps(t, 1)
+	<-time.After(600 * time.Millisecond) // three locks
+	if info, err := e.Queue("orders"); err != nil || info.Locked != 1 || info.Abandoned != 0 {
+		t.Errorf("%+v, error %v", info, err)
+	}
+	if err := h.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(a.keeps(t, 2)[1].Metadata["DeliveryCount"]); got != `"2"` {
+		t.Errorf("delivery count %s", got)
 	}
 }

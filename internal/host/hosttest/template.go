@@ -109,7 +109,7 @@ func (t template) resolve(data bindingData) (string, error) {
 func (e token) value(data bindingData) (any, error) {
 	current, there := property(data, e.parts[0])
 	switch {
-	case there && current != nil:
+	case there:
 	case e.builtin == "rand-guid":
 		return newID(), nil
 	case e.builtin == "datetime":

@@ -64,6 +64,8 @@ func plain(v any) any {
 		return each(v)
 	case []any:
 		return each(v)
+	case json.Number:
+		return v
 	case fmt.Stringer: // an AMQP UUID
 		return v.String()
 	case []map[string]any:
