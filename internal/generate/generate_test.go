@@ -215,7 +215,7 @@ func TestPlanWritesNothing(t *testing.T) {
 	writeFile(t, output, "a/local.settings.json", `{"Values": {"PERSISTOR_STORAGE_CONNECTION_STRING": "old secret", "GET_METADATA": "FALSE", "WORKER_KEY": "old secret"}}`)
 	before := tree(t, output)
 	report = generateInto(t, output, `apps: [{name: a, source: event-hub, approach: pull, metadata: true, settings:
-	  {PERSISTOR_STORAGE_CONNECTION_STRING: new secret, WORKER_KEY: new secret, WEBSITE_PASSWORD: new secret}}]`, planned)
+	  {PERSISTOR_STORAGE_CONNECTION_STRING: "file:///new/secret", WORKER_KEY: new-secret-of-length, WEBSITE_PASSWORD: new secret}}]`, planned)
 	if diff := cmp.Diff(before, tree(t, output)); diff != "" {
 		t.Error(diff)
 	}

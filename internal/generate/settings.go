@@ -73,7 +73,7 @@ func (o object) apply(a App, filled []Setting) (object, []SettingChange, error) 
 	for _, want := range a.settings(filled) {
 		i := o.find(want.Name)
 		if i < 0 {
-			if alias := aliasOf(want.Name); alias != "" && o.find(alias) >= 0 && !want.chosen {
+			if alias := aliases()[want.Name]; alias != "" && o.find(alias) >= 0 && !want.chosen {
 				continue
 			}
 			o = append(o, member{want.Name, encodeString(want.Value)})
@@ -173,32 +173,33 @@ func readPreset(variant string) ([]Setting, error) {
 	return all, nil
 }
 
-// aliasOf is the other name of a setting, or "".
-func aliasOf(name string) string {
+// aliases are the other names of settings that have two, both ways.
+var aliases = sync.OnceValue(func() map[string]string {
+	names := map[string]string{}
 	for _, s := range config.Settings() {
-		switch name {
-		case s.Name:
-			return s.Alias
-		case s.Alias:
-			return s.Name
+		if s.Alias != "" {
+			names[s.Name], names[s.Alias] = s.Alias, s.Name
 		}
 	}
-	return ""
-}
+	return names
+})
+
+// open are the settings that are known not to be secrets.
+var open = sync.OnceValue(func() map[string]bool {
+	names := map[string]bool{}
+	for _, s := range config.Settings() {
+		names[s.Name], names[s.Alias] = !s.Secret, !s.Secret
+	}
+	for _, name := range byOption {
+		names[name] = true
+	}
+	return names
+})
 
 // shown is a value as a report may show it: as it is only where it is known not to be a secret, or is the
 // default that everybody has.
 func shown(variant, name, value string) string {
-	if slices.Contains(presets()[variant], Setting{name, value}) {
-		return value
-	}
-	open := strings.HasPrefix(name, "AzureWebJobs.") || slices.Contains(byOption, name)
-	for _, s := range config.Settings() {
-		if s.Name == name || s.Alias == name {
-			open = !s.Secret
-		}
-	}
-	if open {
+	if open()[name] || strings.HasPrefix(name, "AzureWebJobs.") || slices.Contains(presets()[variant], Setting{name, value}) {
 		return value
 	}
 	return config.Secret(value).String()
