@@ -181,6 +181,7 @@ var (
 		{"FUNC_TO_INVOKE", ""},
 		{"DELAY_BETWEEN_FUNCS", "0.25"},
 		{"INVOKER_TIMEOUT", "180"},
+		{"INVOKER_UNITS", ""},
 	}
 	// The two triggers are named so that the host can read them, and off until somebody wants them.
 	triggers = []setting{

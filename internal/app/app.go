@@ -163,7 +163,7 @@ func openCheckpoints(ctx context.Context, at config.Checkpoint) (eventhub.Checkp
 	switch s := opened.(type) {
 	case *store.Azure:
 		kept, err := checkpoints.NewBlobStore(s.Container(), nil)
-		return patientCheckpoints{kept}, err
+		return patientCheckpoints{sharedCheckpoints{kept}}, err
 	case *store.Dir:
 		return eventhub.DirCheckpoints(s.Path()), nil
 	}

@@ -34,7 +34,7 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
-	runs := &runner{dispatcher: dispatcher, planner: planner, lock: newRunLock(c), log: log}
+	runs := &runner{dispatcher: dispatcher, planner: planner, units: c.Units, lock: newRunLock(c), log: log}
 	surface := api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runs)
 	return &Program{
 		Handler: serve(c.Server, surface, invokerFunctions(runs, surface, c.Timeout, log), log),

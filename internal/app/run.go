@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 type runner struct {
 	dispatcher *fanout.Dispatcher
 	planner    fanout.Planner
+	units      int      // N of requests that don't say it; 0 leaves it to the planner
 	lock       *runLock // nil where no storage is known to keep it in
 	log        *slog.Logger
 }
@@ -27,6 +29,7 @@ type runner struct {
 // Run implements [api.Runner].
 func (r *runner) Run(ctx context.Context, req fanout.Request) (fanout.Report, error) {
 	end := time.Now().Add(r.dispatcher.Budget(req))
+	req.N = cmp.Or(req.N, r.units)
 	run, lease, err := r.begin(ctx, req, end)
 	if busy := (*fanout.UnderWayError)(nil); errors.As(err, &busy) {
 		r.log.Info("skipped a run", "run", run.ID, "status", fanout.NotBegun, "under_way", busy.Run, "since", busy.Since)

@@ -64,7 +64,9 @@ type Invoker struct {
 	Timeout time.Duration
 	// Concurrency is how many calls to workers are under way at once; at least 1.
 	Concurrency int
-	Warnings    []string
+	// Units is N of runs whose request doesn't say it; 0 leaves it to the planner.
+	Units    int
+	Warnings []string
 }
 
 // Server is how a program is reached.

@@ -73,6 +73,8 @@ func (i *Invoker) settings(topic *bool) []setting {
 			meaning: "How long one invocation may last; an HTTP trigger's caller waits 230 s. The invoker answers a tenth of it earlier, or 10 s if that is less, and gives its workers no longer."},
 		setting{name: "INVOKER_CONCURRENCY", value: whole(&i.Concurrency, 1, 1024), fallback: "64",
 			meaning: "Calls to workers that are under way at once."},
+		setting{name: "INVOKER_UNITS", value: whole(&i.Units, 1, 1024), otherwise: "chosen by the backlog",
+			meaning: "How many units a run has that isn't told by `N`, as those of a timer. Needed for a queue without sessions where the invoker's identity may not know how many messages wait."},
 	)
 	all = append(all, triggerSettings()...)
 	all = append(all, i.Storage.leaseSettings()...)
