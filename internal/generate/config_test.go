@@ -78,6 +78,7 @@ apps:
 			[]App{
 				{Name: "a", Variant: "worker-event-hub", Set: []Setting{{"APPEND", "TRUE"}, {"TIMED_APPEND", "TRUE"}, {"GET_METADATA", "FALSE"},
 					{"BATCH_COUNT", "500"}, {"EVENT_HUB_NAME", "rides"}, {"WEBSITE_RUN_FROM_PACKAGE", "1"}}},
+				// How blobs are written is no business of the invoker's.
 				{Name: "a-invoker", Variant: "invoker-event-hub", Workers: "a", Set: append([]Setting{{"EVENT_HUB_NAME", "rides"}, {"WEBSITE_RUN_FROM_PACKAGE", "1"}},
 					append(on, Setting{"FUNC_TO_INVOKE", "https://a.example/api/pull"})...)},
 			}},

@@ -240,7 +240,7 @@ func TestPlanWritesNothing(t *testing.T) {
 
 func TestPackage(t *testing.T) {
 	output := t.TempDir()
-	writeFile(t, output, "a/.funcignore", "# comment\n*.md\n/secret\nlocal.settings.json\n")
+	writeFile(t, output, "a/.funcignore", "# comment\n*.md\n/secret\n")
 	writeFile(t, output, "a/README.md", "x")
 	writeFile(t, output, "a/data/notes.md", "x")
 	writeFile(t, output, "a/secret/key", "x")
@@ -257,6 +257,9 @@ func TestPackage(t *testing.T) {
 		want := fs.FileMode(0o644)
 		if f.Name == functions.Handler {
 			want = 0o755
+		}
+		if !f.Modified.Equal(packed) {
+			t.Errorf("%s is of %v, want %v, as every file ever packed", f.Name, f.Modified, packed)
 		}
 		if f.Mode() != want || f.CreatorVersion>>8 != 3 {
 			t.Errorf("%s has mode %v of system %d, want %v of Unix (3)", f.Name, f.Mode(), f.CreatorVersion>>8, want)
