@@ -179,9 +179,9 @@ var (
 	limit = []setting{{"WORKER_TIMEOUT", "230"}}
 	calls = []setting{
 		{"FUNC_TO_INVOKE", ""},
-		{"WORKER_KEY", ""},
 		{"DELAY_BETWEEN_FUNCS", "0.25"},
 		{"INVOKER_TIMEOUT", "180"},
+		{"INVOKER_UNITS", ""},
 	}
 	// The two triggers are named so that the host can read them, and off until somebody wants them.
 	triggers = []setting{

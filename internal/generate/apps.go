@@ -1,9 +1,10 @@
 package generate
 
 import (
-	"regexp"
+	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
@@ -100,7 +101,12 @@ func (r *reader) chooseForm(s *spec, fields map[string]*yaml.Node) {
 	if !s.pull {
 		r.chooseOutput(s, fields)
 	}
-	if mode := r.choice(r.drop, fields["append"], join(s.name, "append"), appends); mode != "" {
+	mode := r.choice(r.drop, fields["append"], join(s.name, "append"), appends)
+	if s.output && mode != "" && mode != "none" {
+		r.drop(fields["append"], join(s.name, "append"), "an output binding writes a blob for each message: expected none, or output: client")
+		mode = ""
+	}
+	if mode != "" {
 		s.choose("APPEND", upper(mode != "none"))
 		s.choose("TIMED_APPEND", upper(mode == "by-minute"))
 	}
@@ -109,6 +115,7 @@ func (r *reader) chooseForm(s *spec, fields map[string]*yaml.Node) {
 	}
 	r.chooseInvoker(s, fields["invoker"])
 	r.chooseSettings(s, fields["settings"])
+	r.checkSettings(s, fields)
 }
 
 // chooseOutput reads how a push gets its messages, and who stores them.
@@ -147,19 +154,7 @@ func (r *reader) chooseInvoker(s *spec, n *yaml.Node) {
 	r.unknown(fields, where, []string{"schedule", "queue"})
 	s.schedule = r.text(fields["schedule"], join(where, "schedule"))
 	s.queue = r.text(fields["queue"], join(where, "queue"))
-	if s.queue != "" && (!queueName.MatchString(s.queue) || len(s.queue) < 3 || len(s.queue) > 63) {
-		r.wrong(fields["queue"], join(where, "queue"), "expected a storage queue's name: 3 to 63 lower-case letters, digits and single hyphens, got %s", describe(fields["queue"]))
-	}
-	if s.schedule != "" && !schedule.MatchString(s.schedule) {
-		r.wrong(fields["schedule"], join(where, "schedule"), `expected six fields from second to day of week, such as "0 */15 * * * *", got %s`, describe(fields["schedule"]))
-	}
 }
-
-var (
-	queueName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
-	// NCRONTAB; the host says itself what is wrong within a field.
-	schedule = regexp.MustCompile(`^[0-9*,/-]+( [0-9A-Za-z*,/-]+){5}$`)
-)
 
 // chooseSettings reads app settings by name. Those that a program doesn't know would do nothing, silently.
 func (r *reader) chooseSettings(s *spec, n *yaml.Node) {
@@ -194,6 +189,66 @@ func (r *reader) chooseSettings(s *spec, n *yaml.Node) {
 	}
 }
 
+// checkSettings has the programs read the settings that were chosen. What they lack yet is the user's to fill in.
+func (r *reader) checkSettings(s *spec, fields map[string]*yaml.Node) {
+	seen := map[string]bool{} // workers and invoker read some of the same
+	for _, a := range s.apps() {
+		for _, p := range a.problems() {
+			if !slices.ContainsFunc(a.Set, func(c Setting) bool { return c.Name == p.Setting }) {
+				continue
+			}
+			where, node := join("settings", p.Setting), value(fields["settings"], p.Setting)
+			for option, setting := range triggers {
+				if node == nil && setting == p.Setting {
+					where, node = join("invoker", option), value(fields["invoker"], option)
+				}
+			}
+			if node != nil && !seen[where] {
+				seen[where] = true
+				r.wrong(node, join(s.name, where), "%s", p.Problem)
+			}
+		}
+	}
+}
+
+// triggers are the settings of an invoker's triggers, by option.
+var triggers = map[string]string{"schedule": "PERSISTOR_SCHEDULE", "queue": "PERSISTOR_QUEUE"}
+
+// value is what a mapping has by a name; nil if there is nothing.
+func value(mapping *yaml.Node, name string) *yaml.Node {
+	if mapping == nil || mapping.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == name {
+			return mapping.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// problems are what an app's program finds wrong with its settings.
+func (a App) problems() []config.Problem {
+	settings := map[string]string{}
+	for _, s := range a.settings(nil) {
+		settings[s.Name] = s.Value
+	}
+	lookup := func(name string) (string, bool) { value, ok := settings[name]; return value, ok }
+	var err error
+	switch functions.Program(a.Variant) {
+	case "worker":
+		_, err = config.ReadWorker(lookup)
+	case "invoker":
+		_, err = config.ReadInvoker(lookup)
+	case "push":
+		_, err = config.ReadPush(lookup)
+	}
+	if wrong := (*config.Error)(nil); errors.As(err, &wrong) {
+		return wrong.Problems
+	}
+	return nil
+}
+
 // byOption are settings that follow from what kind of app it is.
 var byOption = []string{"SERVICE_TYPE", "BINDING_SERVICE", "SERVICE_BUS_TYPE", "PERSISTOR_OUTPUT_BINDING", "FUNCTIONS_WORKER_RUNTIME"}
 
@@ -204,19 +259,29 @@ func isOf(program, name string) bool {
 			return true
 		}
 	}
-	for _, s := range config.Settings() {
-		if (s.Name == name || s.Alias == name) && slices.ContainsFunc(s.Programs, func(p string) bool { return p == program || strings.HasPrefix(p, program+" ") }) {
-			return true
-		}
-	}
 	base, _, _ := strings.Cut(name, "__") // the identity form of a connection
-	for _, variant := range functions.Variants() {
-		if functions.Program(variant) == program && slices.ContainsFunc(presetSettings(variant), func(s Setting) bool { return s.Name == base }) {
-			return true
+	return settingsOf()[program][name] || settingsOf()[program][base]
+}
+
+// settingsOf are the names of the settings that each program, or the host for it, reads.
+var settingsOf = sync.OnceValue(func() map[string]map[string]bool {
+	names := map[string]map[string]bool{}
+	for _, program := range functions.Programs() {
+		names[program] = map[string]bool{}
+		for _, s := range config.Settings() {
+			if slices.ContainsFunc(s.Programs, func(p string) bool { return p == program || strings.HasPrefix(p, program+" ") }) {
+				names[program][s.Name] = true
+				names[program][s.Alias] = s.Alias != ""
+			}
 		}
 	}
-	return false
-}
+	for variant, settings := range presets() {
+		for _, s := range settings {
+			names[functions.Program(variant)][s.Name] = true
+		}
+	}
+	return names
+})
 
 // choice returns one of the values, or "" when there is none or another.
 func (r *reader) choice(complain complaint, n *yaml.Node, where string, values []string) string {

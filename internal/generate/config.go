@@ -88,11 +88,18 @@ type Problem struct {
 	Problem string `json:"problem"`
 }
 
+// maxTold bounds the problems that the text of an [Error] has.
+const maxTold = 100
+
 // Error takes one line for each problem, and one before them.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "read configuration: %d to correct:", len(e.Problems))
-	for _, p := range e.Problems {
+	for i, p := range e.Problems {
+		if i == maxTold {
+			fmt.Fprintf(&b, "\n  and %d more", len(e.Problems)-i)
+			break
+		}
 		b.WriteString("\n  " + p.String())
 	}
 	return b.String()

@@ -78,6 +78,7 @@ apps:
 			[]App{
 				{Name: "a", Variant: "worker-event-hub", Set: []Setting{{"APPEND", "TRUE"}, {"TIMED_APPEND", "TRUE"}, {"GET_METADATA", "FALSE"},
 					{"BATCH_COUNT", "500"}, {"EVENT_HUB_NAME", "rides"}, {"WEBSITE_RUN_FROM_PACKAGE", "1"}}},
+				// How blobs are written is no business of the invoker's.
 				{Name: "a-invoker", Variant: "invoker-event-hub", Workers: "a", Set: append([]Setting{{"EVENT_HUB_NAME", "rides"}, {"WEBSITE_RUN_FROM_PACKAGE", "1"}},
 					append(on, Setting{"FUNC_TO_INVOKE", "https://a.example/api/pull"})...)},
 			}},
@@ -122,12 +123,15 @@ var mistakes = []struct {
 	{"no approach", "apps: [{name: a, source: event-hub}]", []string{"a: it has no approach"}, false},
 	{"pulled events", "apps: [{name: a, source: event-grid, approach: pull}]", []string{"Event Grid can't be pulled from"}, false},
 	{"many in an output", "apps: [{name: a, source: event-hub, approach: push, output: binding, cardinality: many}]", []string{"an output binding writes messages one by one"}, true},
+	{"an output that appends", "apps: [{name: a, source: event-hub, approach: push, output: binding, append: joined}]", []string{"a: append: an output binding writes a blob for each message"}, true},
 	{"an output of Event Grid", "apps: [{name: a, source: event-grid, output: binding}]", []string{"a: output: the host can't name a blob"}, true},
 	{"cardinality of a pull", "apps: [{name: a, source: event-hub, approach: pull, cardinality: many}]", []string{"a: cardinality: an app whose approach is pull has no such option, only name, source,"}, true},
 	{"invoker of a push", "apps: [{name: a, source: event-hub, approach: push, invoker: true}]", []string{"a: invoker: an app whose approach is push"}, true},
 	{"values of other types", "apps: [{name: a, source: event-hub, approach: pull, metadata: 3, append: [], invoker: sometimes}]",
 		[]string{"3 to correct", "a: metadata: expected true or false, got \"3\"", "a: append: expected one of none, joined, by-minute, got a list", "a: invoker: expected true or false"}, true},
-	{"a bad schedule", "apps: [{name: a, source: event-hub, approach: pull, invoker: {schedule: hourly, queue: A_b}}]", []string{"a: invoker: schedule: expected six fields", "a: invoker: queue: expected a storage queue's name"}, false},
+	{"a bad schedule", "apps: [{name: a, source: event-hub, approach: pull, invoker: {schedule: hourly, queue: A_b}}]", []string{"2 to correct", "a: invoker: schedule: expected ", "a: invoker: queue: expected "}, false},
+	{"a setting of a bad value", "apps:\n- {name: a, source: service-bus-topic, approach: pull, invoker: true, settings: {\n  BATCH_COUNT: 0, SERVICE_BUS_SUB_NAME: a b, INVOKER_TIMEOUT: soon}}",
+		[]string{"3 to correct", "line 3: a: settings: BATCH_COUNT: expected a whole number from 1 to 262,144, got \"0\"", "SERVICE_BUS_SUB_NAME: expected", "INVOKER_TIMEOUT: expected seconds"}, false},
 	{"an unknown setting", "apps: [{name: a, source: event-hub, approach: pull, settings: {EVENT_HUB_NAM: b}}]", []string{"a: settings: EVENT_HUB_NAM: the worker knows no such setting"}, true},
 	{"a setting by option", "apps: [{name: a, source: event-hub, approach: pull, append: none, settings: {APPEND: true, SERVICE_TYPE: b}}]", []string{"APPEND: an option of the app chooses it", "SERVICE_TYPE: an option"}, true},
 	{"the invoker's setting", "apps: [{name: a, source: event-hub, approach: pull, settings: {FUNC_TO_INVOKE: b}}]", []string{"it is the invoker's, which the app doesn't have"}, true},
@@ -162,6 +166,10 @@ func TestConfigurationIsBounded(t *testing.T) {
 	if _, _, err := Parse([]byte(large), false); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("%d bytes: %v, want an error about that", len(large), err)
 	}
+	_, _, err := Parse([]byte("apps:\n"+strings.Repeat("- 1\n", maxEntries)), false)
+	if err == nil || !strings.HasSuffix(err.Error(), "and 900 more") {
+		t.Errorf("1000 mistakes: %v, want the first 100 and how many more", err)
+	}
 	many := "apps:\n" + strings.Repeat("- {}\n", maxEntries+1)
 	if _, _, err := Parse([]byte(many), false); err == nil || !strings.Contains(err.Error(), "it has 1001 entries") {
 		t.Errorf("1001 entries: %v, want an error about that", err)
@@ -174,7 +182,7 @@ func TestSchemaAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	beyond := []string{"a name twice", "the same folder", "the invoker's folder", "two documents", "an alias", "an unknown setting", "a setting by option", "the invoker's setting"}
+	beyond := []string{"a name twice", "the same folder", "the invoker's folder", "two documents", "an alias", "a setting of a bad value", "an unknown setting", "a setting by option", "the invoker's setting"}
 	for _, test := range mistakes {
 		var value any
 		if strings.Contains(test.content, "persistorServices") || yaml.Unmarshal([]byte(test.content), &value) != nil || strings.Contains(strings.Join(beyond, ","), test.name) {
@@ -231,7 +239,9 @@ func FuzzParse(f *testing.F) {
 			if strings.ContainsAny(a.Name, `/\`) || strings.Trim(a.Name, ".") == "" {
 				t.Errorf("app %q leads out of its folder", a.Name)
 			}
-			presetSettings(a.Variant) // panics at one that doesn't exist
+			if len(presets()[a.Variant]) == 0 {
+				t.Errorf("app %q is a %s, which there isn't", a.Name, a.Variant)
+			}
 		}
 	})
 }

@@ -65,11 +65,10 @@ func (s spec) pushVariant() string {
 func (s spec) unnamed() bool { return s.many || s.source == eventGrid }
 
 // ofInvoker are the chosen settings of the invoker's app: those it shares with the workers, and its own.
-// How blobs are written is no business of it.
 func (s spec) ofInvoker() []Setting {
 	var set []Setting
 	for _, c := range s.set {
-		if isOf("invoker", c.Name) && c.Name != "APPEND" && c.Name != "TIMED_APPEND" {
+		if isOf("invoker", c.Name) {
 			set = append(set, c)
 		}
 	}
