@@ -209,6 +209,33 @@ func TestHubStoresOnce(t *testing.T) {
 	}
 }
 
+// What comes late, into a hole, is not taken for stored because what is behind it is.
+func TestHubFillsHoles(t *testing.T) {
+	t.Parallel()
+	f, l := newFolder(t), &logged{}
+	h := NewHub("hub", options(f, l))
+	for _, numbers := range [][]int64{from(10, 19), from(30, 39), from(20, 24), from(22, 44), {26}} {
+		if _, err := h.Persist(t.Context(), hubMany(t, "3", numbers...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(t, f, "hub/", 10, 44)
+}
+
+// An invocation whose time is over before it began is no success.
+func TestPersistWithoutTime(t *testing.T) {
+	t.Parallel()
+	f, l := newFolder(t), &logged{}
+	o := options(f, l)
+	o.Timeout = 1
+	if _, err := NewHub("hub", o).Persist(t.Context(), hubMany(t, "3", from(10, 24)...)); err == nil && len(f.names(t)) == 0 {
+		t.Error("nothing of an Event Hub's is stored, and that is a success")
+	}
+	if _, err := NewQueue("orders", false, o).Persist(t.Context(), queueMany(t, 1, 1, 2)); err == nil && len(f.names(t)) == 0 {
+		t.Error("nothing of a queue's is stored, and that is a success")
+	}
+}
+
 // One event after the other needs no look at what is there, but for the first.
 func TestHubLooksOnce(t *testing.T) {
 	t.Parallel()
