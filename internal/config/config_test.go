@@ -367,6 +367,10 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%q: warnings %q, want %q", test.changes, warnings, test.want)
 		}
 	}
+	hosted := readWorker(t, "FUNCTIONS_CUSTOMHANDLER_PORT", "80", "WORKER_KEY", "0123456789abcdef")
+	if !hosted.Server.Hosted || len(hosted.Warnings) != 1 || !strings.Contains(hosted.Warnings[0], "callers need both") {
+		t.Errorf("%+v", hosted)
+	}
 	if len(readWorker(t, "PORT", "80").Warnings) != 1 {
 		t.Error("the worker does not warn that everybody may call")
 	}

@@ -23,7 +23,13 @@ type Queue struct {
 	// Single says that every message comes by itself whenever it comes, so that a blob's name tells whether it
 	// is stored, and none has to be looked for.
 	Single bool
+	// Open is the blob that an earlier loop of this process was appending to, and the one that this loop was when it
+	// ended. One loop at a time may use it; nil for a loop that begins a blob of its own.
+	Open *Open
 }
+
+// Open is a blob that may grow. The zero value is none.
+type Open struct{ blob heldBlob }
 
 // Run drains until no message came for Quiet or Idle, the time is over or something fails, or until ctx
 // ends.
@@ -36,6 +42,10 @@ func (q *Queue) Run(ctx context.Context) work.Source {
 func (q *Queue) Drain(ctx context.Context) (work.Source, error) {
 	began := time.Now()
 	k := &shelf{queue: q}
+	if q.Open != nil {
+		k.open = q.Open.blob
+		defer func() { q.Open.blob = k.open }()
+	}
 	end, err := q.within(q.Source).run(ctx, locked{q.Source}, k)
 	s := k.report(end, err, time.Since(began))
 	s.Checkpoint, s.Backlog = -1, -1

@@ -33,6 +33,7 @@ func gridMany(t *testing.T, events ...string) *host.Invocation {
 }
 
 func TestGridEvents(t *testing.T) {
+	t.Parallel()
 	digest := record.EventDigest(topic, "1")
 	cloud := record.EventDigest("/cars/7", "1")
 	for _, test := range []struct {
@@ -83,6 +84,7 @@ func events(first, last int) (all []string) {
 }
 
 func TestGridStoresOnce(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	g := NewGrid(options(f, l))
 	var creates, most atomic.Int64
@@ -111,6 +113,7 @@ func TestGridStoresOnce(t *testing.T) {
 
 // Of two events of one identity the first stays.
 func TestGridKeepsTheFirst(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	g := NewGrid(options(f, l))
 	for _, event := range []string{cloudEvent, strings.Replace(cloudEvent, `{"a":1}`, `{"a":2}`, 1)} {
@@ -125,6 +128,7 @@ func TestGridKeepsTheFirst(t *testing.T) {
 
 // An event that isn't stored fails its delivery; the others are stored all the same.
 func TestGridFails(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	f.before = func(_, name string) error {
 		if strings.Contains(name, record.EventDigest("/cars/7", "7")) {
@@ -155,6 +159,7 @@ func TestGridFails(t *testing.T) {
 
 // Nobody could ever deliver these so that they could be identified.
 func TestGridKeepsStrangers(t *testing.T) {
+	t.Parallel()
 	for name, event := range map[string]string{
 		"no id": `{"topic":"t","data":1}`, "id is no text": `{"topic":"t","id":7}`, "no topic": `{"id":"1","source":"s"}`, "no source": `{"specversion":"1.0","id":"1","topic":"t"}`,
 		"bad base64": `{"specversion":"1.0","id":"1","source":"s","data_base64":"?"}`, "two kinds of data": `{"specversion":"1.0","id":"1","source":"s","data":1,"data_base64":"YQ=="}`,
@@ -181,6 +186,7 @@ func TestGridKeepsStrangers(t *testing.T) {
 }
 
 func TestGridStepsAside(t *testing.T) {
+	t.Parallel()
 	name := record.EventName("hub", "/cars/7", "1", time.Date(2026, 11, 24, 23, 59, 58, 0, time.UTC))
 	other := record.Event{Source: "/cars/7", ID: "2", Content: strings.Repeat("0", 32), Count: 1, Bytes: 1, Run: "r"}
 	for _, held := range []map[string]string{{"by": "else"}, other.Metadata()} {
@@ -201,6 +207,7 @@ func TestGridStepsAside(t *testing.T) {
 }
 
 func TestGridTellsThatItIsNoOutput(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	o := options(f, l)
 	o.Output = true

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 // An event in each shape that the host may give it.
 func TestHubDecodes(t *testing.T) {
+	t.Parallel()
 	number := map[string]string{
 		"PartitionContext": `{"FullyQualifiedNamespace":"n","EventHubName":"hub","ConsumerGroup":"$Default","PartitionId":"3","IsCheckpointingAfterInvocation":true}`,
 		"SequenceNumber":   `"17"`, "Offset": `"\"4294967296\""`, "EnqueuedTimeUtc": `"2026-11-24T10:00:17"`, "PartitionKey": `"\"car-7\""`,
@@ -71,6 +73,7 @@ func TestHubDecodes(t *testing.T) {
 
 // Of invocations that can't be told apart nothing is lost, and nothing is stored twice.
 func TestHubKeepsWhatItCantIdentify(t *testing.T) {
+	t.Parallel()
 	with := func(name, value string) *host.Invocation {
 		i := hubOne(t, "0", 5)
 		if i.Metadata[name] = json.RawMessage(value); value == "" {
@@ -126,6 +129,7 @@ func TestHubKeepsWhatItCantIdentify(t *testing.T) {
 
 // What only looks like metadata is no reason to set a message apart.
 func TestHubTakesHarmlessContent(t *testing.T) {
+	t.Parallel()
 	for _, content := range []string{`{"number":1}`, `{"a":{"SequenceNumber":1}}`, `["SequenceNumber"]`, `SequenceNumber`, `{not json}`, `{"SequenceNumber":1} x`} {
 		i := hubOne(t, "0", 5)
 		i.Data["message"] = json.RawMessage(quoted(quoted(content)))
@@ -170,6 +174,7 @@ func holds(t *testing.T, f folder, prefix string, first, last int64) []record.Sp
 }
 
 func TestHubStoresOnce(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	deliver := func(h *Hub, numbers ...int64) {
 		t.Helper()
@@ -206,6 +211,7 @@ func TestHubStoresOnce(t *testing.T) {
 
 // One event after the other needs no look at what is there, but for the first.
 func TestHubLooksOnce(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	h := NewHub("hub", options(f, l))
 	for n := int64(0); n < 50; n++ {
@@ -225,6 +231,7 @@ func TestHubLooksOnce(t *testing.T) {
 }
 
 func TestHubServesPartitionsSideBySide(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	h := NewHub("hub", options(f, l))
 	done := make(chan error)
@@ -254,6 +261,7 @@ func TestHubServesPartitionsSideBySide(t *testing.T) {
 var errDown = errors.New("storage is down")
 
 func TestHubStoresApartWhatItCantStore(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	f.before = func(what, name string) error {
 		if what == "create" && strings.HasPrefix(name, "hub/") && strings.Contains(name, "15.txt") {
@@ -290,6 +298,7 @@ func TestHubStoresApartWhatItCantStore(t *testing.T) {
 }
 
 func TestHubGoesOnAfterTrouble(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	failures := 2
 	f.after = func(string, string) error { // stored, but nobody says so
@@ -306,6 +315,7 @@ func TestHubGoesOnAfterTrouble(t *testing.T) {
 }
 
 func TestHubStoresInTheSpareAccount(t *testing.T) {
+	t.Parallel()
 	f, spare, l := &fragile{folder: newFolder(t)}, newFolder(t), &logged{}
 	f.before = func(string, string) error { return errDown }
 	o := options(f, l)
@@ -324,6 +334,7 @@ func TestHubStoresInTheSpareAccount(t *testing.T) {
 
 // When nothing works the host has to know, and so has whoever reads the log.
 func TestHubFailsLoudly(t *testing.T) {
+	t.Parallel()
 	f, spare, l := &fragile{folder: newFolder(t)}, &fragile{folder: newFolder(t)}, &logged{}
 	f.before = func(string, string) error { return errDown }
 	spare.before = func(string, string) error { return errors.New("the spare one, too") }
@@ -343,6 +354,7 @@ func TestHubFailsLoudly(t *testing.T) {
 
 // A blob of somebody else's in the way will be there in a minute, too.
 func TestHubStepsAsideAtOnce(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	if _, err := f.Dir.Create(t.Context(), record.EventHubName("hub", "3", day, 10), []byte("x"), map[string]string{"by": "else"}); err != nil {
 		t.Fatal(err)
@@ -361,7 +373,29 @@ func TestHubStepsAsideAtOnce(t *testing.T) {
 	}
 }
 
+// A program that is told to end stores what it holds.
+func TestPersistOutlivesItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f, l := newFolder(t), &logged{}
+	o := options(f, l)
+	if _, err := NewHub("hub", o).Persist(ctx, hubMany(t, "3", from(10, 24)...)); err != nil {
+		t.Error(err)
+	}
+	if _, err := NewQueue("orders", false, o).Persist(ctx, queueMany(t, 1, 1, 2)); err != nil {
+		t.Error(err)
+	}
+	if _, err := NewGrid(o).Persist(ctx, gridOne(t, cloudEvent)); err != nil {
+		t.Error(err)
+	}
+	if names := f.names(t); len(names) != 3 {
+		t.Error(names)
+	}
+}
+
 func TestHubOutput(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	o := options(f, l)
 	o.Output, o.Format = true, record.Format{}

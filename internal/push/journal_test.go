@@ -57,6 +57,7 @@ func each(t *testing.T, f folder, first, last int) {
 }
 
 func TestJournalStoresOnce(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	deliver := func(g *Grid, events []string) {
 		t.Helper()
@@ -81,6 +82,7 @@ func TestJournalStoresOnce(t *testing.T) {
 
 // Blobs are of a day, or of a minute, and of about so many bytes.
 func TestJournalsRoll(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		mode  pull.Append
 		bytes int64
@@ -109,6 +111,7 @@ func TestJournalsRoll(t *testing.T) {
 
 // Answers that get lost, and storage that fails for a moment.
 func TestJournalGoesOnAfterTrouble(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	n := 0
 	f.after = func(what, _ string) error {
@@ -128,6 +131,7 @@ func TestJournalGoesOnAfterTrouble(t *testing.T) {
 
 // A blob of somebody else's in the way of one event is no trouble for the others.
 func TestJournalStepsAside(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	name := record.EventName("hub", "/cars/7", "3", time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC))
 	if _, err := f.Dir.Create(t.Context(), name, []byte("x"), map[string]string{"by": "else"}); err != nil {

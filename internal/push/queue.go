@@ -20,12 +20,15 @@ type Queue struct {
 	entity     string // path, as Service Bus writes it
 	deadLetter bool
 	batches    sync.Once // has told that batches are no outputs
+
+	turn chan struct{} // who has the token may use open
+	open pull.Open     // where batches are joined, the blob of this process that grows
 }
 
 // NewQueue makes a Queue of the entity with this path. A dead-letter queue counts no deliveries, so that all that
 // comes from it is looked for before it is stored.
 func NewQueue(path string, deadLetter bool, o Options) *Queue {
-	return &Queue{Options: o, entity: path, deadLetter: deadLetter}
+	return &Queue{Options: o, entity: path, deadLetter: deadLetter, turn: make(chan struct{}, 1)}
 }
 
 // Persist is the function: it stores what an invocation brings and is not stored yet, or fails, whereupon the host gives
@@ -49,16 +52,33 @@ func (q *Queue) Persist(ctx context.Context, i *host.Invocation) (host.Response,
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), last) // who is told to end stores what he has
 	defer cancel()
-	err = persevere(ctx, func(ctx context.Context) error { return q.store(ctx, runID(i.ID), messages, many) })
+	again := false
+	err = persevere(ctx, func(ctx context.Context) error {
+		err := q.store(ctx, runID(i.ID), messages, many, again)
+		again = true
+		return err
+	})
 	return host.Response{}, err
 }
 
-// store stores those of the messages that are not stored yet.
-func (q *Queue) store(ctx context.Context, run string, messages []message.Message, many bool) error {
+// store stores those of the messages that are not stored yet. Where batches are joined, one invocation after the other does,
+// since all append to the same blob; and when they are tried again they are looked for, for where a message is stored its
+// blob's name doesn't tell.
+func (q *Queue) store(ctx context.Context, run string, messages []message.Message, many, again bool) error {
 	loop := pull.Queue{
 		Loop:   q.loop(ctx, q.Sink, q.Folder, run, len(messages)),
 		Source: &locked{given{messages: messages}}, Entity: q.entity,
-		Frozen: q.deadLetter || slices.ContainsFunc(messages, uncounted), Single: !many,
+		Frozen: q.deadLetter || slices.ContainsFunc(messages, uncounted),
+		Single: !many && q.Append == pull.Apart,
+	}
+	if q.Append != pull.Apart {
+		select {
+		case q.turn <- struct{}{}:
+			defer func() { <-q.turn }()
+		case <-ctx.Done():
+			return fmt.Errorf("store messages of %s: those before are not stored yet: %w", q.entity, ctx.Err())
+		}
+		loop.Open, loop.Frozen = &q.open, loop.Frozen || again
 	}
 	row, err := loop.Drain(ctx)
 	if err == nil && row.Ended != work.Drained {

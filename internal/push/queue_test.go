@@ -14,6 +14,7 @@ import (
 
 	"persistor/internal/host"
 	"persistor/internal/message"
+	"persistor/internal/pull"
 	"persistor/internal/record"
 )
 
@@ -42,6 +43,7 @@ func queueOne(t *testing.T, deliveries int, n int64) *host.Invocation {
 }
 
 func TestQueueDecodes(t *testing.T) {
+	t.Parallel()
 	one := map[string]string{
 		"SequenceNumber": `"17"`, "DeliveryCount": `"2"`, "EnqueuedTimeUtc": `"2026-11-24T10:00:17"`, "EnqueuedTime": `"2026-11-24T10:00:17+00:00"`,
 		"ExpiresAtUtc": `"2026-11-25T10:00:17"`, "MessageId": `"\"m\""`, "CorrelationId": `"\"c\""`, "ContentType": `"\"text/plain\""`,
@@ -108,6 +110,7 @@ func heldBy(t *testing.T, f folder) map[int64]int {
 
 // Messages that come again, in whatever grouping, are stored once.
 func TestQueueStoresOnce(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	deliver := func(i *host.Invocation) {
 		t.Helper()
@@ -135,8 +138,61 @@ func TestQueueStoresOnce(t *testing.T) {
 	}
 }
 
+// Where messages are appended they are stored once, too, be they alone or in whatever grouping.
+func TestQueueAppendsOnce(t *testing.T) {
+	t.Parallel()
+	f, l := &fragile{folder: newFolder(t)}, &logged{}
+	o := options(f, l)
+	o.Append, o.AppendBytes, o.MaxAppend = pull.Joined, 1<<20, 1<<20
+	q := NewQueue("orders", false, o)
+	appends := 0
+	f.after = func(string, string) error { // answers get lost
+		if appends++; appends%4 == 2 {
+			return errDown
+		}
+		return nil
+	}
+	done := make(chan error)
+	for w := range int64(4) {
+		go func() {
+			var err error
+			for n := 1 + 10*w; n <= 10*w+9 && err == nil; n += 3 {
+				_, err = q.Persist(t.Context(), queueOne(t, 1, n))
+				if err == nil {
+					_, err = q.Persist(t.Context(), queueMany(t, 1, n+1, n+2))
+				}
+			}
+			done <- err
+		}()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.after = nil
+	for _, i := range []*host.Invocation{queueOne(t, 2, 5), queueMany(t, 2, 4, 9, 11, 40), queueMany(t, 3, 1, 40)} {
+		if _, err := q.Persist(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := NewQueue("orders", false, o).Persist(t.Context(), queueMany(t, 2, 31, 39, 41)); err != nil { // another process
+		t.Fatal(err)
+	}
+	stored := heldBy(t, f.folder)
+	for n, times := range stored {
+		if times != 1 {
+			t.Errorf("message %d is stored %d times", n, times)
+		}
+	}
+	if len(stored) != 38 {
+		t.Error(len(stored), f.names(t))
+	}
+}
+
 // One message has its name to itself: nothing has to be looked for.
 func TestQueueStoresSinglesWithoutALook(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	q := NewQueue("orders", false, options(f, l))
 	for deliveries := 1; deliveries < 4; deliveries++ {
@@ -153,6 +209,7 @@ func TestQueueStoresSinglesWithoutALook(t *testing.T) {
 
 // Where a delivery count tells nothing, everything is looked for.
 func TestQueueLooksWhereCountsTellNothing(t *testing.T) {
+	t.Parallel()
 	session := func(i *host.Invocation) *host.Invocation {
 		i.Metadata["SessionIdArray"] = json.RawMessage(strings.ReplaceAll(string(i.Metadata["SessionIdArray"]), "null", `\"s\"`))
 		return i
@@ -180,6 +237,7 @@ func TestQueueLooksWhereCountsTellNothing(t *testing.T) {
 
 // A failure is one of the host's, too, which gives the messages back; what was stored is not stored again.
 func TestQueueFails(t *testing.T) {
+	t.Parallel()
 	f, l := &fragile{folder: newFolder(t)}, &logged{}
 	o := options(f, l)
 	o.Timeout, o.Limits.Count = time.Second, 2
@@ -209,6 +267,7 @@ func TestQueueFails(t *testing.T) {
 
 // What can't be identified, or not believed, is for the dead-letter queue.
 func TestQueueRefusesStrangers(t *testing.T) {
+	t.Parallel()
 	spoofed := queueOne(t, 1, 5)
 	spoofed.Data["message"] = json.RawMessage(quoted(quoted(`{"deliverycount":"9"}`)))
 	nameless := queueOne(t, 1, 5)
@@ -222,6 +281,7 @@ func TestQueueRefusesStrangers(t *testing.T) {
 }
 
 func TestQueueOutput(t *testing.T) {
+	t.Parallel()
 	f, l := newFolder(t), &logged{}
 	o := options(f, l)
 	o.Output, o.Format = true, record.Format{}

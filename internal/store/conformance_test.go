@@ -54,6 +54,7 @@ func TestConformance(t *testing.T) {
 		{"a blob grows at its end", grows},
 		{"a blob is appended to where it ends", appendedWhereItEnds},
 		{"metadata are replaced where a blob ends", metadataWhereItEnds},
+		{"a blob grows whoever sets its metadata", survivesSetMetadata},
 		{"a blob that is full takes no more", takesNoMore},
 		{"a large body is appended", takesLargeBodies},
 	}
