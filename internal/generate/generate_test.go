@@ -325,7 +325,7 @@ func TestFilesThatCannotBeUpdated(t *testing.T) {
 		`{"IsEncrypted": true, "Values": {}}`:   "its values are encrypted",
 		`{"Values": `:                           "it is no JSON",
 		`[]`:                                    "expected a JSON object",
-		`{"Values": []}`:                        "in Values: expected a JSON object",
+		`{"Values": []}`:                        "read Values: expected a JSON object",
 		`{"Values": {"GET_METADATA": true}}`:    "GET_METADATA is no string",
 		strings.Repeat(" ", maxFile+1):          "larger than",
 		`{"Values": {"GET_METADATA": "TRUE"}`:   "it is no JSON",

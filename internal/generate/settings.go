@@ -50,7 +50,7 @@ func mergeSettings(existing []byte, a App, filled []Setting) (merged []byte, cha
 	}
 	values, err := parseObject(document[at].value)
 	if err != nil {
-		return nil, nil, fmt.Errorf("in Values: %w", err)
+		return nil, nil, fmt.Errorf("read Values: %w", err)
 	}
 	if values, changes, err = values.apply(a, filled); err != nil {
 		return nil, nil, err
@@ -85,7 +85,7 @@ func (o object) apply(a App, filled []Setting) (object, []SettingChange, error) 
 		}
 		var old string
 		if err := json.Unmarshal(o[i].value, &old); err != nil {
-			return nil, nil, fmt.Errorf("in Values: %s is no string: correct it", want.Name)
+			return nil, nil, fmt.Errorf("read Values: %s is no string: correct it", want.Name)
 		}
 		if old == want.Value || slices.Contains(byKind, want.Name) && strings.EqualFold(old, want.Value) {
 			continue
