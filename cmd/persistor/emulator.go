@@ -198,10 +198,24 @@ func announceEmulator(w io.Writer, e *emulator.Emulator, c emulator.Config) {
 		}
 	}
 	fmt.Fprintf(w, "Connection string:\n  %s\n", e.ConnectionString())
-	if len(c.Hubs) > 0 {
-		fmt.Fprintf(w, "For example, in another terminal, a line is an event:\n  persistor publish FILE --hub %s --connection-string '%s'\n",
-			c.Hubs[0].Name, e.ConnectionString())
+	if to := example(c); to != "" {
+		fmt.Fprintf(w, "For example, in another terminal, a line is a message:\n  persistor publish FILE %s --connection-string '%s'\n", to, e.ConnectionString())
 	}
+}
+
+// example is how to publish to the first of what there is; "" to nothing.
+func example(c emulator.Config) string {
+	switch {
+	case len(c.Hubs) > 0:
+		return "--hub " + c.Hubs[0].Name
+	case len(c.Queues) > 0 && c.Queues[0].Sessions:
+		return "--queue " + c.Queues[0].Name + " --session ID"
+	case len(c.Queues) > 0:
+		return "--queue " + c.Queues[0].Name
+	case len(c.Topics) > 0:
+		return "--topic " + c.Topics[0].Name
+	}
+	return ""
 }
 
 func withSessions(sessions bool) string {

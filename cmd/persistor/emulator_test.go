@@ -59,7 +59,7 @@ func TestAnnounceEmulator(t *testing.T) {
   prices/none: subscription, 0 rules
 Connection string:
   Endpoint=sb://ADDRESS;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=k;UseDevelopmentEmulator=true
-For example, in another terminal, a line is an event:
+For example, in another terminal, a line is a message:
   persistor publish FILE --hub rides --connection-string 'Endpoint=sb://ADDRESS;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=k;UseDevelopmentEmulator=true'
 `
 	if diff := cmp.Diff(want, strings.ReplaceAll(out.String(), e.Address(), "ADDRESS")); diff != "" {

@@ -45,9 +45,11 @@ func newInvoker() *cobra.Command {
 
   GET, POST /api/invoke  start a run, and report on it when it is over
 
-with N, N_per_func and batch_store_size in the query, or as JSON in the body. Its settings come
-from the environment; docs/settings.md lists them. Once it listens it says where in a line of
-JSON on standard output; its log follows there.
+with N, N_per_func and batch_store_size in the query, or as JSON in the body. One run of a source
+is under way at a time: a call meanwhile is answered 409, unless it says exclusive=false. Under
+the Azure Functions host a timer (function schedule) and the messages of a queue (function queue)
+start runs, too. Its settings come from the environment; docs/settings.md lists them. Once it
+listens it says where in a line of JSON on standard output; its log follows there.
 
 Exit status: 0 it was told to end; 1 it could not work; 2 settings are missing or wrong.`,
 		Example: `  export EVENT_HUB_CONN_STRING="Endpoint=sb://..." EVENT_HUB_NAME=rides
@@ -60,10 +62,29 @@ Exit status: 0 it was told to end; 1 it could not work; 2 settings are missing o
 	})
 }
 
+func newPush() *cobra.Command {
+	return newProgram(app.OpenPush, &cobra.Command{
+		Use:   "push",
+		Short: "Run a push program: it stores what a trigger brings",
+		Long: `Push is the program of the function app cmd/push. Under the Azure Functions host it serves the function
+
+  persist    store the messages that the trigger brings: of an Event Hub, Service Bus or Event Grid
+
+The host starts it with a port in FUNCTIONS_CUSTOMHANDLER_PORT, calls it at POST /persist, and guards it:
+nobody else should be able to call it. Its settings come from the environment; docs/settings.md lists
+them. Once it listens it says where in a line of JSON on standard output; its log follows there.
+
+Exit status: 0 it was told to end; 1 it could not work; 2 settings are missing or wrong.`,
+		Example: `  export BINDING_SERVICE=EVENT_HUB EVENT_HUB_NAME_BINDING=rides
+  export PERSISTOR_STORAGE_CONNECTION_STRING="file://$PWD/stored" PERSISTOR_CONTAINER_NAME=blobs
+  FUNCTIONS_CUSTOMHANDLER_PORT=8082 PERSISTOR_CREATE_CONTAINER=TRUE persistor push`,
+	})
+}
+
 // closeTimeout bounds how long a program takes to give back its connections.
 const closeTimeout = 5 * time.Second
 
-// newProgram completes a command that runs one of the two programs until the context ends. The hidden
+// newProgram completes a command that runs one of the programs until the context ends. The hidden
 // flag is the demo's: the program ends with the one that started it, however that one ends, since its
 // standard input is a pipe from there.
 func newProgram(open func(context.Context, config.Lookup, io.Writer) (*app.Program, error), cmd *cobra.Command) *cobra.Command {

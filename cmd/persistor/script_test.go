@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,13 +39,15 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Deadline:            time.Now().Add(2 * time.Minute),
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start":   start,
-			"stop":    stop,
-			"post":    post,
-			"awkward": awkward,
-			"bodies":  bodies,
-			"json":    jsonValue,
-			"wrong":   wrong,
+			"start":    start,
+			"stop":     stop,
+			"post":     post,
+			"port":     port,
+			"awkward":  awkward,
+			"bodies":   bodies,
+			"json":     jsonValue,
+			"wrong":    wrong,
+			"handlers": handlers,
 		},
 	})
 }
@@ -56,7 +61,8 @@ var settings = []string{
 	"SERVICE_BUS_CONNECTION_STRING", "SERVICE_BUS_TYPE", "SERVICE_BUS_QUEUE_NAME", "SERVICE_BUS_TOPIC_NAME", "SERVICE_BUS_SUB_NAME",
 	"SERVICE_BUS_SESSIONS",
 	"PERSISTOR_STORAGE_CONNECTION_STRING", "PERSISTOR_CONTAINER_NAME", "PERSISTOR_CREATE_CONTAINER",
-	"GET_METADATA", "FUNC_TO_INVOKE", "LISTEN_ADDRESS", "WORKER_KEY", "PATH", "HOME",
+	"GET_METADATA", "FUNC_TO_INVOKE", "LISTEN_ADDRESS", "WORKER_KEY",
+	"BINDING_SERVICE", "FUNCTIONS_CUSTOMHANDLER_PORT", "PATH", "HOME",
 }
 
 // running are a script's processes, by name.
@@ -145,12 +151,28 @@ func processes(ts *testscript.TestScript) running {
 	return scripts[ts]
 }
 
-// post STATUS URL calls with WORKER_KEY, if that is set, and writes the answer to stdout.
-func post(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: post STATUS URL")
+// port VARIABLE sets a variable to a port that is free.
+func port(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: port VARIABLE")
 	}
-	request, err := http.NewRequest(http.MethodPost, args[1], nil)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	ts.Check(err)
+	defer l.Close()
+	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+}
+
+// post STATUS URL [FILE] calls with WORKER_KEY, if that is set, and what is in FILE, and writes the answer to the file
+// answer.
+func post(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: post STATUS URL [FILE]")
+	}
+	var body io.Reader
+	if len(args) == 3 {
+		body = strings.NewReader(ts.ReadFile(args[2]))
+	}
+	request, err := http.NewRequest(http.MethodPost, args[1], body)
 	ts.Check(err)
 	request.Header.Set("x-functions-key", ts.Getenv("WORKER_KEY"))
 	client := http.Client{Timeout: waiting}
@@ -263,5 +285,20 @@ func wrong(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if told := ts.ReadFile("stderr"); !regexp.MustCompile(args[0]).MatchString(told) {
 		ts.Fatalf("persistor %q wrote to stderr: %s, want %s", args[1:], told, args[0])
+	}
+}
+
+// handlers DIR makes a folder of handlers for function apps out of this very program, and sets GOARCH to
+// what they are for.
+func handlers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: handlers DIR")
+	}
+	ts.Setenv("GOARCH", runtime.GOARCH)
+	self, err := os.Executable()
+	ts.Check(err)
+	ts.Check(os.MkdirAll(ts.MkAbs(args[0]), 0o777))
+	for _, program := range []string{"worker", "invoker", "push"} {
+		ts.Check(os.Symlink(self, filepath.Join(ts.MkAbs(args[0]), program)))
 	}
 }

@@ -141,22 +141,23 @@ func write(w http.ResponseWriter, r *http.Request, a answer, log *slog.Logger) {
 }
 
 // guard lets only calls with the key through, from the header, or from the query as Azure Functions has
-// it. Hashes are compared, so that the time taken says nothing about the key or its length.
+// it. Either will do, for under the Functions host a caller has two keys to present, and the header is where the host looks
+// for its own first. Hashes are compared, so that the time taken says nothing about the key or its length.
 func guard(handle handler, key string) handler {
 	if key == "" {
 		return handle
 	}
 	want := sha256.Sum256([]byte(key))
-	return func(w http.ResponseWriter, r *http.Request) answer {
-		given := r.Header.Get(fanout.KeyHeader)
-		if given == "" {
-			given = r.URL.Query().Get("code")
-		}
+	is := func(given string) bool {
 		got := sha256.Sum256([]byte(given))
+		return subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	}
+	return func(w http.ResponseWriter, r *http.Request) answer {
+		header, query := r.Header.Get(fanout.KeyHeader), r.URL.Query().Get("code")
 		switch {
-		case subtle.ConstantTimeCompare(got[:], want[:]) == 1:
+		case is(header), is(query):
 			return handle(w, r)
-		case given == "":
+		case header == "" && query == "":
 			return failure(http.StatusUnauthorized, errors.New("no key: send the value of WORKER_KEY in the header x-functions-key"))
 		}
 		return failure(http.StatusUnauthorized, errors.New("wrong key: the header x-functions-key must hold the value of WORKER_KEY"))

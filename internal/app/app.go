@@ -1,4 +1,4 @@
-// Package app makes the two programs out of their parts. It alone knows every part.
+// Package app makes the programs out of their parts. It alone knows every part.
 //
 //	settings --> config --.
 //	                      v
@@ -8,8 +8,16 @@
 //	                     '---> QueueDrainer --> pull.Queue ------> servicebus.Receiver (Service Bus)
 //	                                            pull.Session ----> servicebus.Session
 //	                                                 '-----------> store
-//	invoker: api.NewInvoker --> fanout.Dispatcher --> POST to workers
-//	                                  '--> planner --> eventhub.Hub or servicebus.Entity
+//	invoker: api.NewInvoker --> runner --> runLock -----------> store               (the lease of a run)
+//	                                 '--> fanout.Dispatcher --> POST to workers
+//	                                       '--> planner ------> eventhub.Hub or servicebus.Entity
+//	push:    host.Handler --> push.Hub ---> pull.Partition           (an Event Hub's trigger)
+//	                     '--> push.Queue -> pull.Queue               (Service Bus's)
+//	                     '--> push.Grid                              (Event Grid's)
+//	                              '-------> store
+//
+// Under the Functions host, host.Handler stands before either surface, and makes calls of it from those invocations
+// of HTTP functions that the host does not forward; an invoker's timer and queue it brings to the runner.
 package app
 
 import (
@@ -30,16 +38,18 @@ import (
 
 	"persistor/internal/api"
 	"persistor/internal/config"
+	"persistor/internal/host"
 	"persistor/internal/pull/eventhub"
 	"persistor/internal/store"
 )
 
-// Program is a worker or an invoker, ready to run.
+// Program is a worker, an invoker or a push program, ready to run.
 type Program struct {
 	Handler http.Handler
 	// Log is what the program logs to.
 	Log     *slog.Logger
 	address string
+	hosted  bool // by the Functions host
 	drain   time.Duration
 	close   func(context.Context) error
 }
@@ -69,6 +79,10 @@ const (
 	ExitOK       = 0
 	ExitFailed   = 1 // the program could not start or work
 	ExitSettings = 2 // its settings are wrong
+	// ExitRestart is what an orderly end has under the Functions host, which starts a custom handler that ended with 0
+	// never again, one that ended with 200 at once, and counts every other end as one of three errors that it takes
+	// (azure-functions-host: WorkerProcess.OnProcessExited, HttpFunctionInvocationDispatcher).
+	ExitRestart = 200
 )
 
 // Main runs a program from its settings to its end, and returns the exit status. SIGTERM and Ctrl-C end
@@ -92,7 +106,19 @@ func Main(ctx context.Context, open func(context.Context, config.Lookup, io.Writ
 		fmt.Fprintln(os.Stderr, "persistor:", err)
 		return ExitFailed
 	}
+	if program.hosted {
+		return ExitRestart
+	}
 	return ExitOK
+}
+
+// serve is what a program answers with: its HTTP surface, and under the Functions host its functions, too. Those
+// without HTTP are served there alone, since the host guards them.
+func serve(s config.Server, surface http.Handler, functions map[string]host.Function, log *slog.Logger) http.Handler {
+	if !s.Hosted {
+		return surface
+	}
+	return host.Handler(functions, surface, log)
 }
 
 // newLog logs lines of JSON, as the Functions host and every log collector read them.
@@ -137,7 +163,7 @@ func openCheckpoints(ctx context.Context, at config.Checkpoint) (eventhub.Checkp
 	switch s := opened.(type) {
 	case *store.Azure:
 		kept, err := checkpoints.NewBlobStore(s.Container(), nil)
-		return patientCheckpoints{kept}, err
+		return patientCheckpoints{sharedCheckpoints{kept}}, err
 	case *store.Dir:
 		return eventhub.DirCheckpoints(s.Path()), nil
 	}

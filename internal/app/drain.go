@@ -182,8 +182,10 @@ func (d *Draining) watch(p *pull.Progress, row api.Progress) (forget func()) {
 }
 
 // close gives back what the drain holds.
-func (d *Draining) close() {
-	if dir, ok := d.Store.(*store.Dir); ok {
+func (d *Draining) close() { closeStore(d.Store) }
+
+func closeStore(s store.Store) {
+	if dir, ok := s.(*store.Dir); ok {
 		_ = dir.Close()
 	}
 }

@@ -34,24 +34,14 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
+	runs := &runner{dispatcher: dispatcher, planner: planner, units: c.Units, lock: newRunLock(c), log: log}
+	surface := api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runs)
 	return &Program{
-		Handler: api.NewInvoker(
-			api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log},
-			runner{dispatcher, planner},
-		),
+		Handler: serve(c.Server, surface, invokerFunctions(runs, surface, c.Timeout, log), log),
 		Log:     log,
 		address: c.Server.Address,
+		hosted:  c.Server.Hosted,
 		drain:   c.Budget(),
 		close:   closing,
 	}, nil
-}
-
-// runner carries out runs by one planner.
-type runner struct {
-	dispatcher *fanout.Dispatcher
-	planner    fanout.Planner
-}
-
-func (r runner) Run(ctx context.Context, req fanout.Request) (fanout.Report, error) {
-	return r.dispatcher.Run(ctx, r.planner, req)
 }

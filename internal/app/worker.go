@@ -9,6 +9,7 @@ import (
 
 	"persistor/internal/api"
 	"persistor/internal/config"
+	"persistor/internal/host"
 	"persistor/internal/pull"
 	"persistor/internal/pull/servicebus"
 	"persistor/internal/record"
@@ -31,13 +32,16 @@ func OpenWorker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pro
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
+	surface := api.NewWorker(api.WorkerOptions{
+		Key: c.Server.Key.Reveal(), Concurrency: c.Concurrency, Log: log,
+		ServiceBus: c.Service == config.ServiceBus, Sessions: c.Queue.Sessions && !c.Queue.DeadLetter,
+	}, drainer)
+	functions := map[string]host.Function{"pull": host.HTTP(surface, "/api/pull"), "status": host.HTTP(surface, "/api/status")}
 	return &Program{
-		Handler: api.NewWorker(api.WorkerOptions{
-			Key: c.Server.Key.Reveal(), Concurrency: c.Concurrency, Log: log,
-			ServiceBus: c.Service == config.ServiceBus, Sessions: c.Queue.Sessions && !c.Queue.DeadLetter,
-		}, drainer),
+		Handler: serve(c.Server, surface, functions, log),
 		Log:     log,
 		address: c.Server.Address,
+		hosted:  c.Server.Hosted,
 		drain:   c.Budget(),
 		close:   drainer.Close,
 	}, nil

@@ -53,6 +53,9 @@ func DigestOf(m *message.Message) Digest {
 		for _, list := range m.Body.Sequence {
 			b = appendValue(b, list)
 		}
+	case message.JSON:
+		b = binary.AppendUvarint(b, uint64(len(m.Body.JSON)))
+		b = append(b, m.Body.JSON...)
 	}
 	b = appendValue(b, m.ID)
 	b = appendValue(b, m.CorrelationID)

@@ -21,6 +21,8 @@ func TestDigestTellsMessagesApart(t *testing.T) {
 		{Body: message.Body{Kind: message.Value, Value: "a"}},
 		{Body: message.Body{Kind: message.Sequence, Sequence: [][]any{{"a"}}}},
 		{Body: message.Body{Kind: message.Sequence, Sequence: [][]any{{"a"}, {}}}},
+		{Body: message.Body{Kind: message.JSON, JSON: []byte("1")}},
+		{Body: message.Body{Kind: message.JSON, JSON: []byte("2")}},
 		{ContentType: text("")},
 		{ContentType: text("a")},
 		{Subject: text("a")}, {To: text("a")}, {ReplyTo: text("a")}, {SessionID: text("")}, {SessionID: text("a")}, {ReplyToSessionID: text("a")},

@@ -25,7 +25,7 @@ type Entity struct {
 	Sessions   int64  `json:"sessions,omitempty"`
 	Unsettled  int64  `json:"unsettled_blobs,omitempty"`
 	Duplicates int64  `json:"duplicates"`
-	OutOfOrder int64  `json:"out_of_order,omitempty"`
+	OutOfOrder int64  `json:"out_of_order"`
 	// Gaps are expected and in no blob, Repeated in more than one; of these, Declared are known to their
 	// records as delivered before.
 	Gaps     []work.Range `json:"gaps,omitempty"`

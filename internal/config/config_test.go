@@ -67,6 +67,8 @@ func environmentOf(setting string, changes ...string) map[string]string {
 	switch {
 	case setting == topicSetting || setting == subscriptionSetting:
 		return topicEnvironment(changes...)
+	case isOfPush(setting):
+		return pushEnvironment(pushServiceOf(setting), changes...)
 	case strings.HasPrefix(setting, "SERVICE_BUS_"):
 		return busEnvironment(changes...)
 	}
@@ -99,9 +101,12 @@ func readInvoker(t *testing.T, changes ...string) Invoker {
 func problems(t *testing.T, settings map[string]string) map[string]string {
 	t.Helper()
 	found := make(map[string]string)
-	_, workerErr := ReadWorker(lookupIn(settings))
-	_, invokerErr := ReadInvoker(lookupIn(settings))
-	for _, err := range []error{workerErr, invokerErr} {
+	var errs []error
+	for _, read := range programsOf(settings) {
+		_, err := read(lookupIn(settings))
+		errs = append(errs, err)
+	}
+	for _, err := range errs {
 		var all *Error
 		if errors.As(err, &all) {
 			for _, p := range all.Problems {
@@ -144,6 +149,7 @@ func TestInvokerDefaults(t *testing.T) {
 		Service:     EventHub,
 		Hub:         Hub{Connection: Connection{ConnectionString: Secret(hubString)}, Name: "telemetry", ConsumerGroup: "$Default"},
 		Checkpoint:  Checkpoint{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "checkpoints", Every: 200},
+		Storage:     Storage{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "messages"},
 		Targets:     []Target{{Base: "https://worker.azurewebsites.net/api/pull"}},
 		Delay:       250 * time.Millisecond,
 		Timeout:     180 * time.Second,
@@ -210,6 +216,8 @@ func TestGood(t *testing.T) {
 		{[]string{"EVENT_HUB_CHECKPOINT_UPDATE_RATE", "50000"}, func(w Worker) any { return w.Checkpoint.Every }, 50_000},
 		{[]string{"PORT", "9000"}, func(w Worker) any { return w.Server.Address }, ":9000"},
 		{[]string{"LISTEN_ADDRESS", "[::1]:0", "PORT", "9000"}, func(w Worker) any { return w.Server.Address }, "[::1]:0"},
+		{[]string{"FUNCTIONS_CUSTOMHANDLER_PORT", "9001"}, func(w Worker) any { return w.Server.Hosted }, true},
+		{[]string{"LISTEN_ADDRESS", "127.0.0.1:0", "PORT", "9000"}, func(w Worker) any { return w.Server.Hosted }, false},
 		{[]string{"FUNCTIONS_CUSTOMHANDLER_PORT", "9001", "LISTEN_ADDRESS", "0.0.0.0:1", "PORT", "9000"}, func(w Worker) any { return w.Server.Address }, "127.0.0.1:9001"},
 	} {
 		if diff := cmp.Diff(test.want, test.of(readWorker(t, test.changes...))); diff != "" {
@@ -266,6 +274,8 @@ func TestBad(t *testing.T) {
 		"DELAY_BETWEEN_FUNCS":              {"-0.1", "61", "x"},
 		"INVOKER_TIMEOUT":                  {"4", "86401"},
 		"INVOKER_CONCURRENCY":              {"0", "1025"},
+		"PERSISTOR_SCHEDULE":               badSchedules,
+		"PERSISTOR_QUEUE":                  {"ab", "Upper", "a--b", "-ab", "a_b", strings.Repeat("a", 64)},
 	} {
 		for _, value := range values {
 			found := problems(t, environmentOf(setting, setting, value))
@@ -445,20 +455,15 @@ func TestSecretsNeverShow(t *testing.T) {
 		for what, text := range pastes {
 			t.Run(s.Name+"/"+what, func(t *testing.T) {
 				settings := environmentOf(s.Name, "WORKER_KEY", secretKey, s.Name, text)
-				w, err := ReadWorker(lookupIn(settings))
-				if err != nil {
-					shows(t, "error of the worker", err)
-					shows(t, "error as text", err.Error())
-				} else if !isName(s.Name) {
-					shows(t, "worker", w)
-					shows(t, "worker's address", &w)
-				}
-				i, err := ReadInvoker(lookupIn(settings))
-				if err != nil {
-					shows(t, "error of the invoker", err)
-					shows(t, "error as text", err.Error())
-				} else if !isName(s.Name) {
-					shows(t, "invoker", i)
+				for program, read := range programsOf(settings) {
+					got, err := read(lookupIn(settings))
+					if err != nil {
+						shows(t, "error of the "+program, err)
+						shows(t, "error as text", err.Error())
+					} else if !isName(s.Name) {
+						shows(t, program, got)
+						shows(t, program+"'s address", &got)
+					}
 				}
 			})
 		}
@@ -471,19 +476,20 @@ func isName(setting string) bool {
 	return slices.Contains([]string{
 		"EVENT_HUB_NAME", "EVENT_HUB_CONSUMER_GROUP", "EVENT_HUB_CUSTOM_ENDPOINT", "STORE_PARAM",
 		queueSetting, topicSetting, subscriptionSetting, "SERVICE_BUS_CUSTOM_ENDPOINT",
+		hubNameBindingSetting, "CONSUMER_GROUP", queueBindingSetting, topicBindingSetting, subscriptionBindingSetting,
 	}, setting) ||
 		strings.HasSuffix(setting, suffixClientID) || strings.HasSuffix(setting, suffixNamespace)
 }
 
 func TestReadNeedsNothingElse(t *testing.T) {
 	known := knownNames()
-	for _, settings := range []map[string]string{environment(), busEnvironment(), topicEnvironment()} {
-		for _, read := range []func(Lookup) error{
-			func(l Lookup) error { _, err := ReadWorker(l); return err },
-			func(l Lookup) error { _, err := ReadInvoker(l); return err },
-		} {
+	for _, settings := range []map[string]string{
+		environment(), busEnvironment(), topicEnvironment(),
+		pushEnvironment(BindingEventGrid), pushEnvironment(BindingEventHub), pushEnvironment(BindingServiceBus),
+	} {
+		for _, read := range programsOf(settings) {
 			asked := make(map[string]bool)
-			err := read(func(name string) (string, bool) {
+			_, err := read(func(name string) (string, bool) {
 				asked[name] = true
 				v, ok := settings[name]
 				return v, ok

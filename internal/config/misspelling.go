@@ -34,7 +34,7 @@ const maxName = 128
 // warned of.
 func familiar(name string) bool {
 	name = strings.ToUpper(name)
-	for _, prefix := range []string{"PERSISTOR_", "EVENT_HUB_", "SERVICE_BUS_", "WORKER_", "INVOKER_", "FUNC_", "BATCH_", "APPEND_"} {
+	for _, prefix := range []string{"PERSISTOR_", "EVENT_HUB_", "SERVICE_BUS_", "WORKER_", "INVOKER_", "FUNC_", "BATCH_", "BINDING_", "FAILED_", "APPEND_"} {
 		for n := len(prefix) - 1; n <= min(len(prefix)+1, len(name)); n++ {
 			if distance(name[:n], prefix) <= 1 {
 				return true
@@ -44,15 +44,8 @@ func familiar(name string) bool {
 	return false
 }
 
-// otherVariants are settings of the original that other variants read.
-var otherVariants = []string{
-	"BINDING_SERVICE", "EVENT_HUB_NAME_BINDING", "EVENT_HUB_BINDING_CONNECTION_STR", "CONSUMER_GROUP",
-	"SERVICE_BUS_BINDING_QUEUE_NAME", "SERVICE_BUS_BINDING_TOPIC_NAME", "SERVICE_BUS_BINDING_SUB_NAME",
-	"SERVICE_BUS_BINDING_CONNECTION_STRING",
-}
-
 func knownNames() []string {
-	names := slices.Clone(otherVariants)
+	var names []string
 	for _, s := range Settings() {
 		names = append(names, s.Name)
 		if s.Alias != "" {

@@ -183,7 +183,7 @@ func TestQueueProblems(t *testing.T) {
 		{busEnvironment(busSetting, "", busNS, "sb://ns.servicebus.windows.net/"), busNS, "a host name alone"},
 
 		{busEnvironment("PERSISTOR_OUTPUT_BINDING", "TRUE"), "PERSISTOR_OUTPUT_BINDING", "SERVICE_BUS_PULL"},
-		{busEnvironment("SERVICE_TYPE", "BINDING", queueSetting, ""), "SERVICE_TYPE", "it runs EVENT_HUB_PULL or SERVICE_BUS_PULL"},
+		{busEnvironment("SERVICE_TYPE", "BINDING", queueSetting, ""), "SERVICE_TYPE", "this one runs EVENT_HUB_PULL or SERVICE_BUS_PULL"},
 		// What else is wrong can't be known while the service isn't.
 		{busEnvironment("SERVICE_TYPE", "SERVICE_BUS", queueSetting, "", "EVENT_HUB_NAME", "a b"), "SERVICE_TYPE", "expected EVENT_HUB_PULL or SERVICE_BUS_PULL"},
 	} {

@@ -10,7 +10,7 @@ import (
 type Setting struct {
 	Name      string
 	Alias     string  // another name that is accepted; "" for none
-	Service   Service // the one that the setting is about; "" for both
+	Service   Service // the one that the setting is about; "" for all
 	Programs  []string
 	Required  bool
 	Secret    bool
@@ -20,18 +20,15 @@ type Setting struct {
 	Meaning   string
 }
 
-// Settings are all that the worker and the invoker read, in the order in which they are explained.
+// Settings are all that the programs read, in the order in which they are explained. What a name means to one
+// program and not to another is a setting of its own.
 func Settings() []Setting {
 	var all []Setting
 	add := func(program string, settings []setting) {
 		for _, s := range settings {
-			i := slices.IndexFunc(all, func(known Setting) bool { return known.Name == s.name })
+			i := slices.IndexFunc(all, func(known Setting) bool { return known.Name == s.name && known.Meaning == s.meaning })
 			if i >= 0 {
-				of := program
-				if s.service != all[i].Service { // storage, which an invoker needs for checkpoints
-					of += " of an Event Hub"
-				}
-				all[i].Programs = append(all[i].Programs, of)
+				all[i].Programs = append(all[i].Programs, program)
 				if all[i].Otherwise != s.otherwise { // where each listens
 					all[i].Otherwise += " (worker), " + s.otherwise + " (invoker)"
 				}
@@ -44,7 +41,8 @@ func Settings() []Setting {
 		}
 	}
 	add("worker", new(Worker).settings(new(bool)))
-	add("invoker", new(Invoker).settings(new(Connection), new(bool)))
+	add("invoker", new(Invoker).settings(new(bool)))
+	add("push", new(Push).settings(new(Secret)))
 	return all
 }
 
@@ -55,13 +53,13 @@ func Reference() string {
 
 <!-- Written from internal/config by "go test ./internal/config -update". -->
 
-The worker and the invoker are set up by environment variables; in a function app those are its app settings. A
-program that starts checks all of its settings and names every one that is missing or wrong. An empty setting is
-as good as none. The names and defaults of the original Persistor hold; those of its other variants are ignored.
+The worker, the invoker and the push program are set up by environment variables; in a function app those are its app
+settings. A program that starts checks all of its settings and names every one that is missing or wrong. An empty
+setting is as good as none. The names and defaults of the original Persistor hold; those of its other variants are ignored.
 
-` + "`SERVICE_TYPE` chooses what is drained: an Event Hub (`EVENT_HUB_PULL`, the default), or a queue or a topic's" + `
-subscription of Service Bus (` + "`SERVICE_BUS_PULL`" + `). The settings of the service not chosen are ignored, so that one set of
-app settings can hold both.
+` + "`SERVICE_TYPE` chooses what worker and invoker drain: an Event Hub (`EVENT_HUB_PULL`, the default), or a queue or a topic's" + `
+subscription of Service Bus (` + "`SERVICE_BUS_PULL`). The push program runs `BINDING`, and `BINDING_SERVICE`" + ` says whose trigger brings
+its messages. The settings of a service not chosen are ignored, so that one set of app settings can hold all.
 
 TRUE, FALSE and words may be written in any case. Times are seconds, decimals allowed, or durations such as ` + "`90s` or `2m`" + `.
 Sizes are bytes, or written such as ` + "`512KiB` or `4MiB`" + `. A key or connection string is never shown in a log, an error or a report.
@@ -76,25 +74,34 @@ says where to go, and the program's identity opens the door: the default chain o
 | drain an Event Hub | Azure Event Hubs Data Receiver |
 | drain Service Bus | Azure Service Bus Data Receiver |
 | have the invoker read how many messages wait in Service Bus, so that it can choose ` + "`N`" + ` by itself | Azure Service Bus Data Owner, or a key with the right Manage; without it every call gives ` + "`N`" + ` |
-| store blobs and checkpoints | Storage Blob Data Contributor |
+| store blobs and checkpoints, and keep the lease of the run under way (the invoker, too) | Storage Blob Data Contributor |
 `)
 	for _, part := range []struct {
 		service   Service
 		title, of string
 	}{
-		{"", "Both services", "The worker and the invoker read these whatever they drain."},
+		{"", "All services", "The programs read these whatever the service."},
 		{EventHub, "Event Hubs", "Read where `SERVICE_TYPE` is `EVENT_HUB_PULL`."},
 		{ServiceBus, "Service Bus", "Read where `SERVICE_TYPE` is `SERVICE_BUS_PULL`."},
 	} {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| Setting | Program | Default | Meaning |\n|---|---|---|---|\n", part.title, part.of)
 		for _, s := range Settings() {
-			if s.Service == part.service {
+			if s.Service == part.service && !s.ofPush() {
 				b.WriteString(s.row())
 			}
 		}
 	}
+	b.WriteString("\n## Push\n\nRead by the push program alone, beside those above that name it.\n\n| Setting | Default | Meaning |\n|---|---|---|\n")
+	for _, s := range Settings() {
+		if s.ofPush() {
+			b.WriteString(strings.Replace(s.row(), "| push ", "", 1))
+		}
+	}
 	return b.String()
 }
+
+// ofPush reports whether the push program alone reads the setting.
+func (s Setting) ofPush() bool { return slices.Equal(s.Programs, []string{"push"}) }
 
 // row is the setting's line in a table.
 func (s Setting) row() string {

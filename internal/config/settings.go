@@ -20,6 +20,7 @@ const (
 	subqueueSetting     = "SERVICE_BUS_SUBQUEUE"
 	sessionsSetting     = "SERVICE_BUS_SESSIONS"
 	storageSetting      = "PERSISTOR_STORAGE_CONNECTION_STRING"
+	containerSetting    = "PERSISTOR_CONTAINER_NAME"
 	keySetting          = "WORKER_KEY"
 	targetsSetting      = "FUNC_TO_INVOKE"
 )
@@ -59,9 +60,8 @@ func (w *Worker) settings(topic *bool) []setting {
 	return append(all, w.Server.settings(workerAddress)...)
 }
 
-// settings are all that the invoker reads. Storage is the default for the checkpoints' connection; whether
-// the queue is a topic's subscription goes to topic.
-func (i *Invoker) settings(storage *Connection, topic *bool) []setting {
+// settings are all that the invoker reads. Whether the queue is a topic's subscription goes to topic.
+func (i *Invoker) settings(topic *bool) []setting {
 	var all []setting
 	all = append(all, variantSettings(&i.Service)...)
 	all = append(all,
@@ -73,12 +73,38 @@ func (i *Invoker) settings(storage *Connection, topic *bool) []setting {
 			meaning: "How long one invocation may last; an HTTP trigger's caller waits 230 s. The invoker answers a tenth of it earlier, or 10 s if that is less, and gives its workers no longer."},
 		setting{name: "INVOKER_CONCURRENCY", value: whole(&i.Concurrency, 1, 1024), fallback: "64",
 			meaning: "Calls to workers that are under way at once."},
+		setting{name: "INVOKER_UNITS", value: whole(&i.Units, 1, 1024), otherwise: "chosen by the backlog",
+			meaning: "How many units a run has that isn't told by `N`, as those of a timer. Needed for a queue without sessions where the invoker's identity may not know how many messages wait."},
 	)
+	all = append(all, triggerSettings()...)
+	all = append(all, i.Storage.leaseSettings()...)
 	all = append(all, i.Hub.settings()...)
 	all = append(all, i.Checkpoint.settings()...)
-	all = append(all, only(EventHub, storageConnectionSettings(storage))...)
 	all = append(all, i.Queue.settings(topic)...)
 	return append(all, i.Server.settings(invokerAddress)...)
+}
+
+// triggerSettings are read by the Functions host, which finds their names in function.json. The invoker
+// checks them, for the host says little about a function whose trigger it can't make.
+func triggerSettings() []setting {
+	return []setting{
+		{name: "PERSISTOR_SCHEDULE", value: schedule(),
+			meaning: "When the Functions host's timer starts a run (function `schedule`), in UTC unless the function app has a time zone. A time that comes while a run is under way is skipped."},
+		{name: "PERSISTOR_QUEUE", value: storageQueue(new(string)),
+			meaning: "The queue, in the account of `" + storageSetting + "`, whose messages start runs (function `queue`). A message is the JSON that `POST /api/invoke` takes."},
+	}
+}
+
+// leaseSettings say where the lease of the run under way is kept: where the workers store, so that they are
+// the workers' settings.
+func (s *Storage) leaseSettings() []setting {
+	return append(storageConnection(&s.Connection, storageSetting,
+		"Connection string of the storage account that keeps the lease of the run under way, and the checkpoints where these have none of their own. Take the workers'.",
+		"of an Event Hub required, unless the identity form is used or the checkpoints have a connection of their own, which then keeps the lease; of Service Bus none, and runs don't exclude each other"),
+		setting{name: containerSetting, value: container(&s.Container), otherwise: "of an Event Hub the checkpoints' container, by their connection; of Service Bus none, and runs don't exclude each other",
+			meaning: "The container that keeps the lease of the run under way. Take the workers'."},
+		setting{name: createSetting, value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: createContainer},
+	)
 }
 
 // only marks settings as those of one service.
@@ -97,7 +123,7 @@ func variantSettings(chosen *Service) []setting {
 	}
 	return []setting{
 		{name: serviceSetting, value: service(chosen), fallback: string(EventHub),
-			meaning: "What is drained: an Event Hub, or a queue or subscription of Service Bus. Settings of the other one are ignored. `BINDING` is another program's and refused."},
+			meaning: "What is drained: an Event Hub, or a queue or subscription of Service Bus. Settings of the other one are ignored. `BINDING` is the push program's and refused."},
 		{name: "PERSISTOR_OUTPUT_BINDING", value: refused(never), fallback: "FALSE",
 			meaning: "An output binding can't be used by a function that pulls."},
 	}
@@ -158,11 +184,16 @@ func storageConnectionSettings(c *Connection) []setting {
 
 func (s *Storage) settings() []setting {
 	return []setting{
-		{name: "PERSISTOR_CONTAINER_NAME", value: container(&s.Container), required: true, meaning: "The container that blobs go to."},
-		{name: "PERSISTOR_CREATE_CONTAINER", value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: "Whether to create containers that are missing."},
-		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the name of the hub or queue, or `TOPIC/SUBSCRIPTION`, with `/deadletter` after it for a dead-letter queue", meaning: "The main folder: the first part of every blob's name."},
+		{name: containerSetting, value: container(&s.Container), required: true, meaning: "The container that blobs go to."},
+		{name: createSetting, value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: createContainer},
+		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the name of the hub or queue, or `TOPIC/SUBSCRIPTION`, with `/deadletter` after it for a dead-letter queue; of Event Grid the id of the subscription in an event's topic or source, else `event-grid`", meaning: "The main folder: the first part of every blob's name."},
 	}
 }
+
+const (
+	createSetting   = "PERSISTOR_CREATE_CONTAINER"
+	createContainer = "Whether to create containers that are missing."
+)
 
 func (rec *Record) settings() []setting {
 	return []setting{
@@ -181,7 +212,7 @@ func (b *Batch) settings() []setting {
 
 func (a *Append) settings() []setting {
 	return []setting{
-		{name: "APPEND", value: boolean(&a.Append), fallback: "FALSE", meaning: "Whether batches are appended to one blob for each partition, session or receiver, where they would be a blob each."},
+		{name: "APPEND", value: boolean(&a.Append), fallback: "FALSE", meaning: "Whether batches are appended to one blob for each partition, session or receiver, and events of Event Grid to one for each process, where they would be a blob each."},
 		{name: "TIMED_APPEND", value: boolean(&a.ByMinute), fallback: "FALSE", meaning: "The same with a blob for each minute (UTC) in which messages were enqueued. Implies `APPEND`."},
 		{name: "APPEND_BYTES", value: size(&a.Bytes, 1<<20, 64<<30), fallback: "256MiB", meaning: "Bytes at which a blob that was appended to takes no further batch. Storage takes 50,000 batches in a blob, whatever this says."},
 	}
@@ -204,13 +235,15 @@ func (p *Pull) settings() []setting {
 
 const receiveDuration = "Ends a loop that has received for so long; what it holds is stored."
 
+const logLevel = "The least level that is logged."
+
 // settings end with the three that say where to listen, the later ones of which win.
 func (s *Server) settings(otherwise string) []setting {
 	return []setting{
 		{name: keySetting, value: key(&s.Key), secret: true, otherwise: "everybody may call", meaning: "Key that callers have to present in the header `x-functions-key`. The invoker presents it to its workers, too."},
-		{name: "LOG_LEVEL", value: level(&s.LogLevel), fallback: "info", meaning: "The least level that is logged."},
+		{name: "LOG_LEVEL", value: level(&s.LogLevel), fallback: "info", meaning: logLevel},
 		{name: "PORT", value: port(&s.Address, ""), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port to listen on at every address of the host, as container platforms set it."},
 		{name: "LISTEN_ADDRESS", value: address(&s.Address), otherwise: "`" + otherwise + "`", meaning: "Address to listen on; goes before `PORT`."},
-		{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: port(&s.Address, "127.0.0.1"), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1; goes before both."},
+		{name: "FUNCTIONS_CUSTOMHANDLER_PORT", value: noting(&s.Hosted, port(&s.Address, "127.0.0.1")), otherwise: "see `LISTEN_ADDRESS`", meaning: "Port that the Functions host asks its custom handler to listen on, at 127.0.0.1; goes before both."},
 	}
 }

@@ -204,6 +204,11 @@ func container(into *string) value {
 	}}
 }
 
+// storageQueue takes the name of a queue of Queue Storage, which has the rules of a container's.
+func storageQueue(into *string) value {
+	return value{"a storage queue's name: 3 to 63 lower-case letters, digits and single hyphens", container(into).parse}
+}
+
 const maxFolder = 256
 
 func folder(into *string) value {
@@ -263,7 +268,7 @@ func service(into *Service) value {
 	known := choice(into, pulls, EventHub, ServiceBus)
 	return value{known.expected, func(text string) error {
 		if strings.EqualFold(text, "BINDING") {
-			return fmt.Errorf("BINDING is not supported by this binary: it runs %s", anyOf(pulls))
+			return fmt.Errorf("BINDING is what the push program runs: this one runs %s", anyOf(pulls))
 		}
 		return known.parse(text)
 	}}
@@ -297,6 +302,14 @@ func port(into *string, host string) value {
 		}
 		*into = net.JoinHostPort(host, strconv.Itoa(n))
 		return nil
+	}}
+}
+
+// noting also says whether the setting was given.
+func noting(given *bool, v value) value {
+	return value{v.expected, func(text string) error {
+		*given = true
+		return v.parse(text)
 	}}
 }
 

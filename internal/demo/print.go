@@ -140,22 +140,22 @@ const (
 // there are.
 func printTree(w io.Writer, root string, blobs iter.Seq2[store.Blob, error]) error {
 	fmt.Fprintln(w, " ", root)
-	var last folder
+	var shown []folder // the first ones and the last
 	count := int64(0)
 	for folder, err := range folders(blobs) {
 		if err != nil {
 			return fmt.Errorf("list blobs: %w", err)
 		}
-		if count++; count <= listedFirst {
-			folder.print(w)
+		if count++; len(shown) == listedFirst+listedLast {
+			shown = slices.Delete(shown, listedFirst, listedFirst+1)
 		}
-		last = folder
+		shown = append(shown, folder)
 	}
-	if more := count - listedFirst - listedLast; more > 0 {
-		fmt.Fprintf(w, "  └─ … %s more\n", group(more))
-	}
-	if count > listedFirst {
-		last.print(w)
+	for i, f := range shown {
+		if more := count - int64(len(shown)); i == listedFirst && more > 0 {
+			fmt.Fprintf(w, "  ├─ … %s more\n", group(more))
+		}
+		f.print(w, i == len(shown)-1)
 	}
 	return nil
 }
@@ -167,17 +167,25 @@ type folder struct {
 	count int64
 }
 
-func (f folder) print(w io.Writer) {
-	fmt.Fprintf(w, "  └─ %s/\n", f.name)
+func (f folder) print(w io.Writer, last bool) {
+	branch, trunk := "├─", "│ "
+	if last {
+		branch, trunk = "└─", "  "
+	}
+	fmt.Fprintf(w, "  %s %s/\n", branch, f.name)
 	for i, b := range f.shown {
 		if more := f.count - int64(len(f.shown)); i == listedFirst && more > 0 {
-			fmt.Fprintf(w, "     ├─ … %s more\n", group(more))
+			fmt.Fprintf(w, "  %s ├─ … %s more\n", trunk, group(more))
 		}
 		branch := "├─"
 		if i == len(f.shown)-1 {
 			branch = "└─"
 		}
-		fmt.Fprintf(w, "     %s %s  %11s bytes, %s messages\n", branch, path.Base(b.Name), group(b.Size), groupText(b.Metadata["count"]))
+		noun := "messages"
+		if b.Metadata["count"] == "1" {
+			noun = "message"
+		}
+		fmt.Fprintf(w, "  %s %s %s  %11s bytes, %s %s\n", trunk, branch, path.Base(b.Name), group(b.Size), groupText(b.Metadata["count"]), noun)
 	}
 }
 

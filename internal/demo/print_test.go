@@ -25,14 +25,14 @@ func TestTreeShowsTheFirstBlobsAndTheLast(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `  out/blobs
-  └─ hub/2026/03/01/
-     ├─ 0.txt    1,048,576 bytes, 1,234 messages
-     ├─ 1.txt    1,048,576 bytes, 1,234 messages
-     ├─ 2.txt    1,048,576 bytes, 1,234 messages
-     ├─ … 5 more
-     └─ 8.txt    1,048,576 bytes, 1,234 messages
+  ├─ hub/2026/03/01/
+  │  ├─ 0.txt    1,048,576 bytes, 1,234 messages
+  │  ├─ 1.txt    1,048,576 bytes, 1,234 messages
+  │  ├─ 2.txt    1,048,576 bytes, 1,234 messages
+  │  ├─ … 5 more
+  │  └─ 8.txt    1,048,576 bytes, 1,234 messages
   └─ hub/2026/03/02/
-     └─ x.txt            7 bytes, 1 messages
+     └─ x.txt            7 bytes, 1 message
 `
 	if b.String() != want {
 		t.Errorf("tree\n%swant\n%s", b.String(), want)
@@ -52,15 +52,15 @@ func TestTreeShowsTheFirstFoldersAndTheLast(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `  out/blobs
-  └─ queue/2026/03/01/session-00/
-     └─ 1.txt           10 bytes, 1 messages
-  └─ queue/2026/03/01/session-01/
-     └─ 1.txt           10 bytes, 1 messages
-  └─ queue/2026/03/01/session-02/
-     └─ 1.txt           10 bytes, 1 messages
-  └─ … 8 more
+  ├─ queue/2026/03/01/session-00/
+  │  └─ 1.txt           10 bytes, 1 message
+  ├─ queue/2026/03/01/session-01/
+  │  └─ 1.txt           10 bytes, 1 message
+  ├─ queue/2026/03/01/session-02/
+  │  └─ 1.txt           10 bytes, 1 message
+  ├─ … 8 more
   └─ queue/2026/03/01/session-11/
-     └─ 1.txt           10 bytes, 1 messages
+     └─ 1.txt           10 bytes, 1 message
 `
 	if b.String() != want {
 		t.Errorf("tree\n%swant\n%s", b.String(), want)

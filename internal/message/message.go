@@ -68,21 +68,23 @@ type Message struct {
 	Annotations map[string]any
 }
 
-// Kind is which of the three AMQP body kinds a message has.
+// Kind is which of the three AMQP body kinds a message has, or that it has none of them.
 type Kind uint8
 
 const (
 	Data     Kind = iota // any number of data sections: opaque bytes
 	Value                // one amqp-value section
 	Sequence             // amqp-sequence sections
+	JSON                 // none of AMQP's: the data of an Event Grid event
 )
 
-// Body is a message's body (AMQP 1.0 part 3, 3.2.6 to 3.2.8): the field that Kind names is set.
+// Body is a message's body (AMQP 1.0 part 3, 3.2.6 to 3.2.8, and JSON): the field that Kind names is set.
 type Body struct {
 	Kind     Kind
 	Data     [][]byte
 	Value    any
 	Sequence [][]any
+	JSON     []byte // one JSON value, in UTF-8
 }
 
 // UUID is an AMQP uuid in network byte order.

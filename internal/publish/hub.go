@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 
@@ -13,10 +14,14 @@ import (
 // applicationID is how the service's logs name who sent.
 const applicationID = "persistor-publish"
 
+// retries are the client's own, tried for some five seconds. Its defaults wait for 40 s before they say that a key
+// is wrong.
+var retries = azeventhubs.RetryOptions{MaxRetries: 4, RetryDelay: 300 * time.Millisecond, MaxRetryDelay: 2 * time.Second}
+
 // ToHub makes a producer for an Event Hub, by a connection string or an identity. It connects when it is
 // first used.
 func ToHub(hub config.Hub) (Producer, error) {
-	options := &azeventhubs.ProducerClientOptions{ApplicationID: applicationID, CustomEndpoint: hub.CustomEndpoint}
+	options := &azeventhubs.ProducerClientOptions{ApplicationID: applicationID, CustomEndpoint: hub.CustomEndpoint, RetryOptions: azeventhubs.RetryOptions(retries)}
 	if connection := hub.Connection.ConnectionString; connection != "" {
 		client, err := azeventhubs.NewProducerClientFromConnectionString(connection.Reveal(), hub.Name, options)
 		if err != nil {

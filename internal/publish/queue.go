@@ -29,7 +29,7 @@ func ToQueue(queue config.Queue) (Producer, error) {
 }
 
 func connect(queue config.Queue) (*azservicebus.Client, error) {
-	options := &azservicebus.ClientOptions{ApplicationID: applicationID, CustomEndpoint: queue.CustomEndpoint}
+	options := &azservicebus.ClientOptions{ApplicationID: applicationID, CustomEndpoint: queue.CustomEndpoint, RetryOptions: azservicebus.RetryOptions(retries)}
 	if connection := queue.Connection.ConnectionString; connection != "" {
 		client, err := azservicebus.NewClientFromConnectionString(connection.Reveal(), options)
 		if err != nil {

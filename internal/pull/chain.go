@@ -40,6 +40,8 @@ type chain struct {
 	settled   int64         // last checkpoint written by this loop; -1 when none
 	unsettled int64
 
+	tail Tail // where an earlier loop left off
+
 	counts
 	lost []work.Range
 }
@@ -52,6 +54,10 @@ type link struct {
 
 // keep implements [keeper].
 func (c *chain) keep(ctx context.Context, b *batch) error {
+	if t := c.tail; t.known && t.after == b.firstLive()-1 {
+		c.anchored, c.after, c.open, c.looked = true, t.after, t.open, day(b.enqueued)
+	}
+	c.tail.known = false // it is for the first batch
 	if !c.anchored {
 		c.anchored, c.after = true, b.firstLive()-1
 	}
@@ -135,10 +141,10 @@ func (c *chain) name(b *batch, first int64) string {
 func (c *chain) meet(b *batch, at int64, end link, metadata map[string]string) error {
 	held, err := record.ParseSpan(metadata)
 	if err != nil {
-		return fmt.Errorf("store messages %d to %d: blob %s is there already, but not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, err)
+		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already, but not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, err)}
 	}
 	if held.First != end.span.First {
-		return fmt.Errorf("store messages %d to %d: blob %s is there already and says that it begins at %d; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, held.First)
+		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already and says that it begins at %d; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, held.First)}
 	}
 	if at > 0 && held.Last <= c.open.span.Last {
 		c.open = link{} // it takes no more, or never did
@@ -183,17 +189,15 @@ func (c *chain) skip(b *batch) {
 func (c *chain) look(ctx context.Context, b *batch) error {
 	first := b.firstLive()
 	hole := work.Range{From: c.after + 1, To: first - 1}
-	c.looked = day(b.enqueued)
-
 	today, err := c.stored(ctx, b.enqueued, hole.From, math.MaxInt64)
 	if err != nil {
 		return err
 	}
 	// A hole may have been stored on the days before.
 	found := today.ranges
-	on := b.enqueued
+	on, older := b.enqueued, today.older
 	for range oldest {
-		if hole.From > hole.To || len(found) > 0 && found[0].First <= hole.From {
+		if older || hole.From > hole.To || len(found) > 0 && found[0].First <= hole.From {
 			break
 		}
 		on = on.AddDate(0, 0, -1)
@@ -201,8 +205,9 @@ func (c *chain) look(ctx context.Context, b *batch) error {
 		if err != nil {
 			return err
 		}
-		found = append(before.ranges, found...)
+		found, older = append(before.ranges, found...), before.older
 	}
+	c.looked = day(b.enqueued)
 	c.lost = append(c.lost, gaps(hole, found)...)
 	c.open, c.ahead = today.last, nil
 	for _, s := range found {
@@ -222,6 +227,7 @@ const oldest = 90
 type findings struct {
 	ranges []record.Span
 	last   link
+	older  bool // there is a blob of older messages, so that the days before hold nothing newer
 }
 
 // stored finds what is stored of the messages from to through among the blobs of a day.
@@ -232,12 +238,13 @@ func (c *chain) stored(ctx context.Context, on time.Time, from, through int64) (
 		}
 		s, err := record.ParseSpan(blob.Metadata)
 		if err != nil {
-			return f, fmt.Errorf("look for stored messages from %d on: blob %s is not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", from, blob.Name, err)
+			return f, &foreignError{fmt.Errorf("look for stored messages from %d on: blob %s is not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", from, blob.Name, err)}
 		}
 		if s.First > through {
 			break
 		}
 		f.last = link{blob.Name, s}
+		f.older = f.older || s.Last < from
 		if n := len(f.ranges); n > 0 && s.First == f.ranges[n-1].Last+1 {
 			f.ranges[n-1].Last, f.ranges[n-1].Offset = s.Last, s.Offset // so that a day of blobs takes no memory
 		} else if s.Last >= from {

@@ -387,6 +387,113 @@ func TestChainReportsHoles(t *testing.T) {
 	}
 }
 
+// A batch that begins before what is stored is cut where that begins, so that no message is stored twice.
+func TestChainFillsInBetweenBlobs(t *testing.T) { eachMode(fillInBetweenBlobs)(t) }
+
+func fillInBetweenBlobs(t *testing.T, mode Append) {
+	f := newFolder(t)
+	for _, r := range []work.Range{{From: 15, To: 19}, {From: 30, To: 34}, {From: 35, To: 39}} {
+		if err := write(newChain(f, &partition{}, r.From-1, Apart), r.From, r.To, 1000, never); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &partition{}
+	c := newChain(f, p, -2, mode)
+	if err := write(c, 10, 44, 1000, never); err != nil {
+		t.Fatal(err)
+	}
+	check(t, f, 10, 44)
+	if c.messages != 20 || c.already != 15 || p.checkpoint.SequenceNumber != 44 || len(c.lost) > 0 {
+		t.Errorf("stored %d, found %d, checkpoint at %d, lost %v; expected 20, 15, 44 and none", c.messages, c.already, p.checkpoint.SequenceNumber, c.lost)
+	}
+}
+
+// counting counts the looks at what is there.
+type counting struct {
+	folder
+	lists *int
+}
+
+func (f counting) List(ctx context.Context, prefix string) iter.Seq2[Blob, error] {
+	*f.lists++
+	return f.folder.List(ctx, prefix)
+}
+
+// A hole is followed back no further than to the day whose blobs begin before it.
+func TestChainLooksForHolesOnFewDays(t *testing.T) {
+	f := newFolder(t)
+	if err := write(newChain(f, &partition{}, -1, Apart), 0, 149, 1000, never); err != nil { // the second day begins at 120
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ last, lists int }{{149, 1}, {119, 2}} {
+		lists := 0
+		c := newChain(counting{f, &lists}, &partition{}, int64(test.last)-10, Apart)
+		if err := write(c, 200, 209, 1000, never); err != nil {
+			t.Fatal(err)
+		}
+		if lists > test.lists {
+			t.Errorf("behind %d: %d looks, expected %d at most", test.last, lists, test.lists)
+		}
+	}
+}
+
+// inMemory is a partition whose messages are there already.
+type inMemory struct {
+	partition
+	messages []message.Message
+}
+
+func (m *inMemory) Receive(_ context.Context, count int) ([]message.Message, error) {
+	if len(m.messages) == 0 {
+		return nil, ErrDrained
+	}
+	count = min(count, len(m.messages))
+	given := m.messages[:count]
+	m.messages = m.messages[count:]
+	return given, nil
+}
+
+// Of loops that follow each other only the first has to look, and every one goes on with the blob of the one before.
+func TestChainKnowsItsTail(t *testing.T) { eachMode(knowTail)(t) }
+
+func knowTail(t *testing.T, mode Append) {
+	f, lists := newFolder(t), 0
+	if err := write(newChain(f, &partition{}, -1, mode), 0, 9, 5, never); err != nil {
+		t.Fatal(err)
+	}
+	var tail Tail
+	drain := func(from, to int64) {
+		t.Helper()
+		source := &inMemory{}
+		for n := from; n <= to; n++ {
+			source.messages = append(source.messages, *at(n))
+		}
+		p := Partition{
+			Loop: Loop{
+				Sink: counting{f, &lists}, Folder: "hub", RunID: "r1", Limits: Limits{Count: 100, Bytes: 1 << 20, Age: time.Hour}, Chunk: 100,
+				Append: mode, AppendBytes: 1 << 20, MaxAppend: 1 << 20,
+			},
+			Source: source, Partition: "3", Start: Start{After: from - 1, Target: to}, Tail: &tail,
+		}
+		if s, err := p.Drain(t.Context()); err != nil || s.Ended != work.Drained {
+			t.Fatalf("%+v, error %v", s, err)
+		}
+	}
+	for n := int64(10); n < 30; n++ {
+		drain(n, n)
+	}
+	if lists != 1 {
+		t.Errorf("%d looks, expected 1", lists)
+	}
+	drain(25, 34) // what does not follow on is looked for
+	if lists != 2 {
+		t.Errorf("%d looks, expected 2", lists)
+	}
+	if spans := check(t, f, 0, 34); mode == Joined && len(spans) != 1 {
+		t.Errorf("%d blobs, expected 1", len(spans))
+	}
+}
+
 func TestChainRefusesForeignBlobs(t *testing.T) { eachMode(refuseForeignBlobs)(t) }
 
 func refuseForeignBlobs(t *testing.T, mode Append) {
@@ -396,8 +503,8 @@ func refuseForeignBlobs(t *testing.T, mode Append) {
 		t.Fatal(err)
 	}
 	err := write(newChain(f, &partition{}, -1, mode), 0, 9, 10, never)
-	if err == nil {
-		t.Fatal("a blob that is not Persistor's was taken for a link of the chain")
+	if !errors.Is(err, ErrForeign) {
+		t.Fatalf("a blob that is not Persistor's: error %v", err)
 	}
 	t.Log(err)
 }

@@ -57,7 +57,13 @@ func (locked) joins(b *batch, m *message.Message) bool {
 	return true
 }
 
+// foreignError is an [ErrForeign] that says more.
+type foreignError struct{ error }
+
+func (e *foreignError) Unwrap() error        { return e.error }
+func (e *foreignError) Is(target error) bool { return target == ErrForeign }
+
 // foreign is the error of a name that is taken by a blob that isn't one of this entity's.
 func foreign(name string, why error) error {
-	return fmt.Errorf("blob %s is there already, but not as Persistor writes it for this entity: %w; move it away, or set STORE_PARAM to another folder", name, why)
+	return &foreignError{fmt.Errorf("blob %s is there already, but not as Persistor writes it for this entity: %w; move it away, or set STORE_PARAM to another folder", name, why)}
 }

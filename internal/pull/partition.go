@@ -47,26 +47,49 @@ type Partition struct {
 	// CheckpointEvery is how many messages are stored, at least, between two checkpoints; 0 means after
 	// every blob. The last one is always written.
 	CheckpointEvery int64
+	// Tail is where the chain ended when an earlier loop of this process was done with it, and where it ends when
+	// this one is; nil for a loop that neither knows nor tells.
+	Tail *Tail
+}
+
+// Tail is the end of a chain. If a loop's first message follows on from it, the loop knows what is there, and needs no
+// look. The zero value knows nothing.
+type Tail struct {
+	known bool
+	after int64
+	open  link
 }
 
 // Run drains the partition until it reaches Start.Target, runs idle, out of time or into an error, or
 // until ctx ends. Backlog in the answer is counted against Start.Target.
 func (p *Partition) Run(ctx context.Context) work.Source {
+	s, _ := p.Drain(ctx)
+	return s
+}
+
+// Drain is Run, with the error that the answer tells of in words.
+func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	began := time.Now()
 	c := &chain{
 		loop: &p.Loop, log: p.Source, partition: p.Partition, every: p.CheckpointEvery,
 		anchored: p.Start.Anchored, after: -1, settled: -1, looked: math.MinInt64,
+	}
+	if p.Tail != nil {
+		c.tail = *p.Tail
 	}
 	if p.Start.Anchored {
 		c.after, c.settled = p.Start.After, p.Start.After
 	}
 	reading := &partitionReader{Log: p.Source, target: p.Start.Target, seen: p.Start.After, placed: !p.Start.Later}
 	end, err := p.run(ctx, reading, c)
+	if p.Tail != nil && c.looked != math.MinInt64 {
+		*p.Tail = Tail{known: true, after: c.after, open: c.open}
+	}
 
 	s := c.report(end, err, time.Since(began))
 	s.Partition, s.Checkpoint, s.LostToRetention = p.Partition, c.settled, c.lost
 	s.Backlog = max(0, p.Start.Target-max(c.after, p.Start.After))
-	return s
+	return s, err
 }
 
 // partitionReader knows how far there is to go.

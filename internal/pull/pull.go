@@ -72,6 +72,9 @@ var (
 	ErrUnreachable = errors.New("the service can't be reached")
 	// ErrDrained is what a Source answers that knows of its end.
 	ErrDrained = errors.New("there is nothing more to receive")
+	// ErrForeign says that a blob has the name of one that is to be stored and isn't what Persistor writes
+	// there. It stays so until somebody moves it away.
+	ErrForeign = errors.New("a blob that is not as Persistor writes it is in the way")
 )
 
 // Limits say when a batch becomes a blob: the first one reached wins. All are above zero.

@@ -20,18 +20,27 @@ type Queue struct {
 	// Frozen says that delivery counts don't tell whether a message was delivered before, as in a
 	// dead-letter queue, where they stay as they were.
 	Frozen bool
+	// Single says that every message comes by itself whenever it comes, so that a blob's name tells whether it
+	// is stored, and none has to be looked for.
+	Single bool
 }
 
 // Run drains until no message came for Quiet or Idle, the time is over or something fails, or until ctx
 // ends.
 func (q *Queue) Run(ctx context.Context) work.Source {
+	s, _ := q.Drain(ctx)
+	return s
+}
+
+// Drain is Run, with the error that the answer tells of in words.
+func (q *Queue) Drain(ctx context.Context) (work.Source, error) {
 	began := time.Now()
 	k := &shelf{queue: q}
 	end, err := q.within(q.Source).run(ctx, locked{q.Source}, k)
 	s := k.report(end, err, time.Since(began))
 	s.Checkpoint, s.Backlog = -1, -1
 	s.RedeliveryExpected = k.unconfirmed
-	return s
+	return s, err
 }
 
 // shelf stores the batches of a receiver that competes with others.
@@ -119,7 +128,7 @@ type heldBlob struct {
 func (k *shelf) leaveStored(ctx context.Context, b *batch) ([]heldBlob, error) {
 	var days []time.Time
 	for _, e := range b.left() {
-		suspect := e.again || k.queue.Frozen
+		suspect := (e.again || k.queue.Frozen) && !k.queue.Single
 		if suspect && !slices.ContainsFunc(days, func(d time.Time) bool { return day(d) == day(e.enqueued) }) {
 			days = append(days, e.enqueued)
 		}

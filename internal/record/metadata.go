@@ -12,13 +12,15 @@ import (
 const fewKeys = 32
 
 // appendMetadata appends METADATA, the application properties, and SYSTEM, everything else that came
-// with the message. What a message doesn't have is left out.
+// with the message. What a message doesn't have is left out, and SYSTEM where it would say nothing.
 func appendMetadata(dst []byte, m *message.Message) []byte {
 	if len(m.Properties) > 0 {
 		dst = append(dst, `,"METADATA":`...)
 		dst = appendValue(dst, m.Properties, 0)
 	}
-	dst = append(dst, `,"SYSTEM":{"sequence_number":`...)
+	const system = `,"SYSTEM":{"sequence_number":`
+	start := len(dst)
+	dst = append(dst, system...)
 	dst = strconv.AppendInt(dst, m.SequenceNumber, 10)
 	if m.DeliveryCount != 0 {
 		dst = append(dst, `,"delivery_count":`...)
@@ -70,6 +72,9 @@ func appendMetadata(dst []byte, m *message.Message) []byte {
 	if len(m.Annotations) > 0 {
 		dst = append(dst, `,"annotations":`...)
 		dst = appendValue(dst, m.Annotations, 0)
+	}
+	if string(dst[start:]) == system+"0" {
+		return dst[:start] // an event of Event Grid: it is nowhere in a sequence
 	}
 	return append(dst, '}')
 }

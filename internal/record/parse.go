@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -123,8 +124,11 @@ func (p *parser) body(b *message.Body, types any) error {
 	case string(kind) == `"sequence"`:
 		b.Kind = message.Sequence
 		b.Sequence, err = readSequence(s, types)
+	case string(kind) == `"json"` && types == nil:
+		b.Kind = message.JSON
+		b.JSON, err = readJSON(s)
 	default:
-		return fmt.Errorf("BODY is %.40s, expected \"value\" or \"sequence\"", kind)
+		return fmt.Errorf("BODY is %.40s, expected \"value\", \"sequence\" or \"json\", the last without TYPES", kind)
 	}
 	if err != nil {
 		return fmt.Errorf("DATA: %w", err)
@@ -182,6 +186,14 @@ func cutSections(data []byte, s *scanner) ([][]byte, error) {
 		err = errors.New("SECTIONS add up to less than there is")
 	}
 	return sections, err
+}
+
+// readJSON reads a value that stands for itself.
+func readJSON(s *scanner) ([]byte, error) {
+	if !json.Valid(s.line) {
+		return nil, errors.New("no JSON value")
+	}
+	return bytes.Clone(s.line), nil
 }
 
 func readSequence(s *scanner, types any) ([][]any, error) {

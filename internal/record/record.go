@@ -8,7 +8,9 @@
 package record
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -73,6 +75,8 @@ func appendBody(dst []byte, b *message.Body) []byte {
 	case message.Sequence:
 		dst = appendList(dst, sections(b.Sequence), 0)
 		return append(dst, `,"BODY":"sequence"`...)
+	case message.JSON:
+		return appendJSON(dst, b.JSON)
 	}
 	if len(b.Data) == 1 {
 		return appendData(dst, b.Data[0])
@@ -84,6 +88,16 @@ func appendBody(dst []byte, b *message.Body) []byte {
 		dst = strconv.AppendInt(dst, int64(len(section)), 10)
 	}
 	return append(dst, ']')
+}
+
+// appendJSON writes a JSON value as it is, on one line. What is no JSON becomes an ordinary body.
+func appendJSON(dst, value []byte) []byte {
+	start := len(dst)
+	line := bytes.NewBuffer(dst)
+	if !utf8.Valid(value) || json.Compact(line, value) != nil {
+		return appendData(dst[:start], value)
+	}
+	return append(line.Bytes(), `,"BODY":"json"`...)
 }
 
 // largeBody is from how many bytes on a body is written in the shorter of two forms. Service Bus has

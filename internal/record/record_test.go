@@ -21,6 +21,8 @@ func data(sections ...string) message.Body {
 	return b
 }
 
+func jsonBody(text string) message.Body { return message.Body{Kind: message.JSON, JSON: []byte(text)} }
+
 func value(v any) message.Body { return message.Body{Kind: message.Value, Value: v} }
 
 // deep is a list within a list, so many times over.
@@ -59,7 +61,12 @@ func TestAppend(t *testing.T) {
 		"far year":    {Format{}, message.Message{Body: value(time.UnixMilli(1e15))}, `{"DATA":1000000000000000,"BODY":"value","TYPES":{"DATA":"timestamp"}}`},
 		"unsupported": {Format{}, message.Message{Body: value(struct{ A int }{1})}, `{"DATA":"{1}","BODY":"value","TYPES":{"DATA":"unsupported"}}`},
 		"no metadata": {Format{}, message.Message{Body: data("x"), Properties: map[string]any{"a": int8(1)}, ID: uint64(1)}, `{"DATA":"x"}`},
-		"bare":        {all, message.Message{Body: data("x")}, `{"DATA":"x","SYSTEM":{"sequence_number":0}}`},
+		"bare":        {all, message.Message{Body: data("x")}, `{"DATA":"x"}`},
+		"first":       {all, message.Message{Body: data("x"), EnqueuedTime: enqueued}, `{"DATA":"x","SYSTEM":{"sequence_number":0,"enqueued_time":"2026-03-09T04:05:06.070Z"}}`},
+		"json":        {all, message.Message{Body: jsonBody("{ \"a\" : [1, 2.50],\n \"<b>\":\"\u2028\\u00e9 c\" }"), Properties: map[string]any{"id": "7"}}, "{\"DATA\":{\"a\":[1,2.50],\"<b>\":\"\u2028\\u00e9 c\"},\"BODY\":\"json\",\"METADATA\":{\"id\":\"7\"}}"},
+		"json null":   {all, message.Message{Body: jsonBody("null")}, `{"DATA":null,"BODY":"json"}`},
+		"no json":     {all, message.Message{Body: jsonBody("{a}\n")}, `{"DATA":"{a}\n"}`},
+		"bad json":    {all, message.Message{Body: jsonBody("\"\xff\"")}, `{"DATA":"Iv8i","ENCODING":"base64"}`},
 		"event": {all, message.Message{
 			Body: data("x"), SequenceNumber: 42, Offset: "4294967296", EnqueuedTime: enqueued, Partition: "3", PartitionKey: new("car-7"),
 			ID: message.UUID{0x12, 0x34, 15: 0xff}, ContentType: new("text/plain"),
@@ -82,7 +89,6 @@ func TestAppend(t *testing.T) {
 			"": nil, "byte": int8(-1), "short": int16(-2), "long": int64(math.MinInt64), "ubyte": uint8(1), "ushort": uint16(2), "uint": uint32(3), "ulong": uint64(math.MaxUint64),
 			"float": float32(0.1), "nan": math.NaN(), "inf": math.Inf(-1), "zero": math.Copysign(0, -1), "bin": []byte{0xff}, "bool": false,
 		}}, `{"DATA":"","METADATA":{"":null,"bin":"/w==","bool":false,"byte":-1,"float":0.1,"inf":"-Infinity","long":-9223372036854775808,"nan":"NaN","short":-2,"ubyte":1,"uint":3,"ulong":18446744073709551615,"ushort":2,"zero":-0.0},` +
-			`"SYSTEM":{"sequence_number":0},` +
 			`"TYPES":{"METADATA":{"bin":"binary","byte":"byte","float":"float","inf":"double","nan":"double","short":"short","ubyte":"ubyte","uint":"uint","ulong":"ulong","ushort":"ushort"}}}`},
 		"annotations": {all, message.Message{Body: data(""), Annotations: map[string]any{"x-opt-a": int32(1)}, Subject: new("\xff")},
 			`{"DATA":"","SYSTEM":{"sequence_number":0,"subject":"/w==","annotations":{"x-opt-a":1}},"TYPES":{"SYSTEM":{"subject":"string in base64","annotations":{"x-opt-a":"int"}}}}`},

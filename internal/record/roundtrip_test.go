@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -53,6 +54,9 @@ func messages() map[string]message.Message {
 		"cut rune": {Body: data("\xf0\x9f", "\x9a\x95")}, "empty section": {Body: data("")}, "empty sections": {Body: data("", "")},
 		"sequence":       {Body: message.Body{Kind: message.Sequence, Sequence: [][]any{scalars, {}, arrays, maps}}},
 		"empty sequence": {Body: message.Body{Kind: message.Sequence}},
+		"json":           {Body: jsonBody(`{"a":[null,1e400,-0.0,123456789012345678901234567890,"\ud800","é\n",{"":{}}]}`), Properties: map[string]any{"id": "7"}},
+		"json scalar":    {Body: jsonBody(`"a"`)}, "json null": {Body: jsonBody(`null`)}, "json number": {Body: jsonBody(`7`)},
+		"deep json": {Body: jsonBody(strings.Repeat("[", 5000) + strings.Repeat("]", 5000))},
 	}
 	properties := map[string]any{}
 	for _, values := range [][]any{scalars, arrays, maps} {
@@ -97,6 +101,16 @@ func roundTrip(t *testing.T, m *message.Message) {
 	}
 	if _, err := r.Next(); err != io.EOF {
 		t.Errorf("then %v, want io.EOF", err)
+	}
+}
+
+// roundTripBytes writes a message whose body is no JSON, and expects to read its bytes.
+func roundTripBytes(t *testing.T, m *message.Message, want []byte) {
+	t.Helper()
+	written := Format{}.Append(nil, m)
+	got, err := NewReader(bytes.NewReader(written), len(written)).Next()
+	if err != nil || got.Body.Kind != message.Data || len(got.Body.Data) != 1 || !bytes.Equal(got.Body.Data[0], want) {
+		t.Errorf("%q became %s: %v, %v", want, written, got, err)
 	}
 }
 
@@ -165,6 +179,11 @@ func FuzzRoundTrip(f *testing.F) {
 			DeadLetterDescription: &text, TimeToLive: new(time.Duration(number) / time.Millisecond * time.Millisecond), EnqueuedSequenceNumber: &number})
 		roundTrip(t, &message.Message{Body: message.Body{Data: [][]byte{body[:at], body[at:]}}, Annotations: properties, Offset: text, ID: body})
 		roundTrip(t, &message.Message{Body: value(properties)})
+		if compact := new(bytes.Buffer); utf8.Valid(body) && json.Compact(compact, body) == nil {
+			roundTrip(t, &message.Message{Body: jsonBody(compact.String()), Properties: properties})
+		} else {
+			roundTripBytes(t, &message.Message{Body: message.Body{Kind: message.JSON, JSON: body}}, body)
+		}
 	})
 }
 

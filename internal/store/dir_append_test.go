@@ -244,11 +244,11 @@ func TestDirKilledAtRandomAppending(t *testing.T) {
 	t.Logf("%d kills, %d lines", kills, total)
 }
 
-// TestDirLockIsNotWaitedForEver has somebody else hold the lock.
-func TestDirLockIsNotWaitedForEver(t *testing.T) {
+// TestDirTurnIsNotWaitedForForEver has somebody else take too long over a turn.
+func TestDirTurnIsNotWaitedForForEver(t *testing.T) {
 	root := t.TempDir()
 	d, other := openDir(t, root), openDir(t, root)
-	unlock, err := other.lock(t.Context(), crashName)
+	end, err := other.turn(t.Context(), crashName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestDirLockIsNotWaitedForEver(t *testing.T) {
 	if _, err := d.Append(ctx, crashName, 0, crashBody, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Append = %v, want DeadlineExceeded", err)
 	}
-	unlock()
+	end()
 	mustAppendTo(t, d, 0, crashMore)
 	whole(t, d, crashName, []byte(crashMore))
 }

@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		appendForever(root, os.Getenv("STORE_TEST_STEP"))
 	case "setter":
 		setMetadataForever(root)
+	case "holder":
+		holdLock(root)
 	default:
 		os.Exit(m.Run())
 	}

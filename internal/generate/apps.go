@@ -1,0 +1,246 @@
+package generate
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+
+	"persistor/functions"
+	"persistor/internal/config"
+)
+
+// sources, and what else one can choose among.
+var (
+	sources     = []string{eventGrid, eventHub, queue, topic}
+	approaches  = []string{"push", "pull"}
+	cardinality = []string{"one", "many"}
+	appends     = []string{"none", "joined", "by-minute"}
+	outputs     = []string{"client", "binding"}
+	pushOptions = []string{"cardinality", "output"}
+	pullOptions = []string{"invoker"}
+	appOptions  = slices.Concat([]string{"name", "source", "approach", "append", "metadata", "settings"}, pushOptions, pullOptions)
+)
+
+// maxSettings bounds the settings of one app.
+const maxSettings = 200
+
+// apps reads the list of the form of our own.
+func (r *reader) apps(n *yaml.Node) []spec {
+	var specs []spec
+	for _, entry := range r.list(n, "apps") {
+		if s, ok := r.app(entry); ok {
+			specs = append(specs, s)
+		}
+	}
+	return specs
+}
+
+func (r *reader) app(n *yaml.Node) (s spec, ok bool) {
+	fields := r.mapping(n, "apps")
+	if fields == nil {
+		return s, false
+	}
+	before := len(r.problems)
+	if fields["name"] == nil {
+		r.wrong(n, "apps", "an entry has no name")
+	}
+	s.name = r.text(fields["name"], "apps: name")
+	if r.chooseSource(&s, n, fields) {
+		r.chooseForm(&s, fields)
+	}
+	if s.name != "" {
+		r.appName(fields["name"], s.name, s.name, s.invoker)
+	}
+	return s, len(r.problems) == before
+}
+
+// chooseSource reads what decides which options there are.
+func (r *reader) chooseSource(s *spec, n *yaml.Node, fields map[string]*yaml.Node) bool {
+	if fields["source"] == nil {
+		r.wrong(n, s.name, "it has no source, expected one of %s", strings.Join(sources, ", "))
+		return false
+	}
+	s.source = r.choice(r.wrong, fields["source"], join(s.name, "source"), sources)
+	approach := r.choice(r.wrong, fields["approach"], join(s.name, "approach"), approaches)
+	s.pull = approach == "pull"
+	switch {
+	case s.source == eventGrid && s.pull:
+		r.wrong(fields["approach"], join(s.name, "approach"), "Event Grid can't be pulled from: expected push")
+		return false
+	case s.source != eventGrid && s.source != "" && fields["approach"] == nil:
+		r.wrong(n, s.name, "it has no approach, expected push or pull")
+		return false
+	}
+	return s.source != "" && (approach != "" || fields["approach"] == nil)
+}
+
+// chooseForm reads everything else.
+func (r *reader) chooseForm(s *spec, fields map[string]*yaml.Node) {
+	known, approach := slices.Clone(appOptions), "push"
+	without := pullOptions
+	if s.pull {
+		without, approach = pushOptions, "pull"
+	}
+	known = slices.DeleteFunc(known, func(name string) bool { return slices.Contains(without, name) })
+	for _, name := range without {
+		if fields[name] != nil {
+			r.drop(fields[name], join(s.name, name), "an app whose approach is %s has no such option, only %s", approach, strings.Join(known, ", "))
+			delete(fields, name)
+		}
+	}
+	r.unknown(fields, s.name, known)
+
+	if s.pull && s.source != eventHub {
+		s.choose("SERVICE_BUS_TYPE", strings.ToUpper(strings.TrimPrefix(s.source, "service-bus-")))
+		s.chooseEntity()
+	}
+	if !s.pull {
+		r.chooseOutput(s, fields)
+	}
+	if mode := r.choice(r.drop, fields["append"], join(s.name, "append"), appends); mode != "" {
+		s.choose("APPEND", upper(mode != "none"))
+		s.choose("TIMED_APPEND", upper(mode == "by-minute"))
+	}
+	if on, ok := r.boolean(fields["metadata"], join(s.name, "metadata")); ok {
+		s.choose("GET_METADATA", upper(on))
+	}
+	r.chooseInvoker(s, fields["invoker"])
+	r.chooseSettings(s, fields["settings"])
+}
+
+// chooseOutput reads how a push gets its messages, and who stores them.
+func (r *reader) chooseOutput(s *spec, fields map[string]*yaml.Node) {
+	output := r.choice(r.drop, fields["output"], join(s.name, "output"), outputs)
+	if s.source == eventGrid && output == "binding" {
+		r.drop(fields["output"], join(s.name, "output"), "the host can't name a blob by what identifies an event of Event Grid: expected client")
+		output = ""
+	}
+	s.output = output == "binding"
+	if output != "" {
+		s.choose("PERSISTOR_OUTPUT_BINDING", upper(s.output))
+	}
+	switch r.choice(r.drop, fields["cardinality"], join(s.name, "cardinality"), cardinality) {
+	case "many":
+		if s.many = !s.output; s.output {
+			r.drop(fields["cardinality"], join(s.name, "cardinality"), "an output binding writes messages one by one: expected one, or output: client")
+		}
+	case "":
+		s.many = s.source != eventGrid && !s.output
+	}
+}
+
+// chooseInvoker reads true, false, or the triggers that the invoker is to have besides HTTP.
+func (r *reader) chooseInvoker(s *spec, n *yaml.Node) {
+	where := join(s.name, "invoker")
+	if n == nil || n.Kind == yaml.ScalarNode {
+		s.invoker, _ = r.boolean(n, where)
+		return
+	}
+	fields := r.mapping(n, where)
+	if fields == nil {
+		return
+	}
+	s.invoker = true
+	r.unknown(fields, where, []string{"schedule", "queue"})
+	s.schedule = r.text(fields["schedule"], join(where, "schedule"))
+	s.queue = r.text(fields["queue"], join(where, "queue"))
+	if s.queue != "" && (!queueName.MatchString(s.queue) || len(s.queue) < 3 || len(s.queue) > 63) {
+		r.wrong(fields["queue"], join(where, "queue"), "expected a storage queue's name: 3 to 63 lower-case letters, digits and single hyphens, got %s", describe(fields["queue"]))
+	}
+	if s.schedule != "" && !schedule.MatchString(s.schedule) {
+		r.wrong(fields["schedule"], join(where, "schedule"), `expected six fields from second to day of week, such as "0 */15 * * * *", got %s`, describe(fields["schedule"]))
+	}
+}
+
+var (
+	queueName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+	// NCRONTAB; the host says itself what is wrong within a field.
+	schedule = regexp.MustCompile(`^[0-9*,/-]+( [0-9A-Za-z*,/-]+){5}$`)
+)
+
+// chooseSettings reads app settings by name. Those that a program doesn't know would do nothing, silently.
+func (r *reader) chooseSettings(s *spec, n *yaml.Node) {
+	where := join(s.name, "settings")
+	fields := r.mapping(n, where)
+	if len(fields) > maxSettings {
+		r.wrong(n, where, "there are %d, expected at most %d", len(fields), maxSettings)
+		return
+	}
+	program := "push"
+	if s.pull {
+		program = "worker"
+	}
+	for _, name := range sortedKeys(fields) {
+		value := fields[name]
+		switch {
+		case slices.Contains(byOption, name) || slices.ContainsFunc(s.set, func(c Setting) bool { return c.Name == name }):
+			r.drop(value, join(where, name), "an option of the app chooses it: remove it here")
+		case value.Kind != yaml.ScalarNode || value.ShortTag() == "!!null":
+			r.drop(value, join(where, name), "expected text, a number or true or false, got %s", describe(value))
+		case strings.ContainsFunc(value.Value, unicode.IsControl):
+			r.drop(value, join(where, name), "has a line break or another control character in it")
+		case isOf(program, name):
+			s.set = append(s.set, Setting{name, value.Value})
+		case s.invoker && isOf("invoker", name):
+			s.invokerSet = append(s.invokerSet, Setting{name, value.Value})
+		case s.pull && isOf("invoker", name):
+			r.drop(value, join(where, name), "it is the invoker's, which the app doesn't have: add invoker: true")
+		default:
+			r.drop(value, join(where, name), "the %s knows no such setting; docs/settings.md has those that there are", program)
+		}
+	}
+}
+
+// byOption are settings that follow from what kind of app it is.
+var byOption = []string{"SERVICE_TYPE", "BINDING_SERVICE", "SERVICE_BUS_TYPE", "PERSISTOR_OUTPUT_BINDING", "FUNCTIONS_WORKER_RUNTIME"}
+
+// isOf reports whether a program, or the host in its place, reads a setting.
+func isOf(program, name string) bool {
+	for _, prefix := range []string{"AzureWebJobs", "AzureFunctionsJobHost__", "FUNCTIONS_", "WEBSITE_", "APPLICATIONINSIGHTS_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	for _, s := range config.Settings() {
+		if (s.Name == name || s.Alias == name) && slices.ContainsFunc(s.Programs, func(p string) bool { return p == program || strings.HasPrefix(p, program+" ") }) {
+			return true
+		}
+	}
+	base, _, _ := strings.Cut(name, "__") // the identity form of a connection
+	for _, variant := range functions.Variants() {
+		if functions.Program(variant) == program && slices.ContainsFunc(presetSettings(variant), func(s Setting) bool { return s.Name == base }) {
+			return true
+		}
+	}
+	return false
+}
+
+// choice returns one of the values, or "" when there is none or another.
+func (r *reader) choice(complain complaint, n *yaml.Node, where string, values []string) string {
+	switch {
+	case n == nil:
+		return ""
+	case n.Kind != yaml.ScalarNode || !slices.Contains(values, n.Value):
+		complain(n, where, "expected one of %s, got %s", strings.Join(values, ", "), describe(n))
+		return ""
+	}
+	return n.Value
+}
+
+// complaint is how a problem is noted: as one, or as what can be left out.
+type complaint func(n *yaml.Node, where, format string, args ...any)
+
+// boolean returns true or false.
+func (r *reader) boolean(n *yaml.Node, where string) (on, ok bool) {
+	if n == nil {
+		return false, false
+	}
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" || n.Decode(&on) != nil {
+		r.drop(n, where, "expected true or false, got %s", describe(n))
+		return false, false
+	}
+	return on, true
+}

@@ -1,0 +1,384 @@
+package push
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"persistor/internal/host"
+	"persistor/internal/message"
+	"persistor/internal/record"
+)
+
+// An event in each shape that the host may give it.
+func TestHubDecodes(t *testing.T) {
+	number := map[string]string{
+		"PartitionContext": `{"FullyQualifiedNamespace":"n","EventHubName":"hub","ConsumerGroup":"$Default","PartitionId":"3","IsCheckpointingAfterInvocation":true}`,
+		"SequenceNumber":   `"17"`, "Offset": `"\"4294967296\""`, "EnqueuedTimeUtc": `"2026-11-24T10:00:17"`, "PartitionKey": `"\"car-7\""`,
+		"Properties": `{"a":"b","n":7,"f":1.5,"big":123456789012345678901,"o":{"l":[1,null]}}`,
+		"SystemProperties": `{"x-opt-sequence-number":17,"x-opt-offset":"4294967296","content-type":"text/plain","message-id":"m","user-id":"AP8=","group-sequence":3,
+			"creation-time":"2026-11-24T10:00:00Z","x-opt-other":1,"to":5,"SequenceNumber":17,"correlation-id":null}`,
+	}
+	arrays := map[string]string{
+		"PartitionContext": number["PartitionContext"], "SequenceNumberArray": `"[17]"`, "OffsetArray": `"[\"4294967296\"]"`,
+		"EnqueuedTimeUtcArray": `"[\"2026-11-24T10:00:17.0000000Z\"]"`, "PartitionKeyArray": `"[\"car-7\"]"`,
+	}
+	for name, of := range map[string]string{"PropertiesArray": "Properties", "SystemPropertiesArray": "SystemProperties"} {
+		var v any
+		if err := json.Unmarshal([]byte(number[of]), &v); err != nil {
+			t.Fatal(err)
+		}
+		arrays[name] = text([]json.RawMessage{json.RawMessage(number[of])})
+	}
+	want := message.Message{
+		Partition: "3", SequenceNumber: 17, Offset: "4294967296", EnqueuedTime: day.Add(17 * time.Second), PartitionKey: new("car-7"),
+		Properties:  map[string]any{"a": "b", "n": int64(7), "f": 1.5, "big": "123456789012345678901", "o": map[string]any{"l": []any{int64(1), nil}}},
+		ContentType: new("text/plain"), ID: "m", UserID: []byte{0, 255}, GroupSequence: new(uint32(3)), CreationTime: new(day),
+		Annotations: map[string]any{"x-opt-other": int64(1), "to": int64(5)},
+	}
+	for _, test := range []struct {
+		name, data, body string
+		metadata         map[string]string
+	}{
+		{"one, binary", `"AP8="`, "\x00\xff", number},
+		{"one, binary and empty", `""`, "", number},
+		{"one, text", `"\"a b\""`, "a b", number},
+		{"one, text in one string", `"a b"`, "a b", number},
+		{"one, JSON text", `"\"{\\\"a\\\":1}\""`, `{"a":1}`, number},
+		{"one, JSON nested", `{"a":1}`, `{"a":1}`, number},
+		{"one, JSON array as text", `"\"[1,2]\""`, `[1,2]`, number},
+		{"many, binary", `"[\"AP8=\"]"`, "\x00\xff", arrays},
+		{"many, binary and nested", `["AP8="]`, "\x00\xff", arrays},
+		{"many, text", `"[\"a b\"]"`, "a b", arrays},
+		{"many, JSON", `"[{\"a\":1}]"`, `{"a":1}`, arrays},
+	} {
+		id, got, many, err := decodeHub(invocation(t, test.data, test.metadata))
+		if err != nil || id != "3" || len(got) != 1 || many != strings.HasPrefix(test.name, "many") {
+			t.Errorf("%s: partition %s, %d events, many %t, error %v", test.name, id, len(got), many, err)
+			continue
+		}
+		want.Body.Data = [][]byte{[]byte(test.body)}
+		if diff := cmp.Diff(want, got[0]); diff != "" {
+			t.Errorf("%s: %s", test.name, diff)
+		}
+	}
+}
+
+// Of invocations that can't be told apart nothing is lost, and nothing is stored twice.
+func TestHubKeepsWhatItCantIdentify(t *testing.T) {
+	with := func(name, value string) *host.Invocation {
+		i := hubOne(t, "0", 5)
+		if i.Metadata[name] = json.RawMessage(value); value == "" {
+			delete(i.Metadata, name)
+		}
+		return i
+	}
+	payload := func(text string) *host.Invocation {
+		i := hubOne(t, "0", 5)
+		i.Data["message"] = json.RawMessage(quoted(quoted(text)))
+		return i
+	}
+	short := hubMany(t, "0", 1, 2)
+	short.Metadata["SequenceNumberArray"] = json.RawMessage(`"[1]"`)
+	null := hubMany(t, "0", 1, 2)
+	null.Metadata["SequenceNumberArray"] = json.RawMessage(`"[1,null]"`)
+	two := hubOne(t, "0", 5)
+	two.Data["other"] = json.RawMessage(`"x"`)
+	for name, i := range map[string]*host.Invocation{
+		"no number": with("SequenceNumber", ""), "number is text": with("SequenceNumber", `"\"x\""`), "negative number": with("SequenceNumber", `"-1"`),
+		"no time": with("EnqueuedTimeUtc", ""), "bad time": with("EnqueuedTimeUtc", `"yesterday"`), "no partition": with("PartitionContext", `{}`),
+		"properties are a list": with("Properties", `"[1]"`), "too few numbers": short, "a null among numbers": null, "two inputs": two,
+		"spoofed number": payload(`{"SequenceNumber":1}`), "spoofed in another case": payload(`{"sequencenumber":1}`),
+		"spoofed by an escape": payload(`{"\u0053equenceNumber":1}`), "spoofed laxly": payload(`{SequenceNumber:1}`), "spoofed in quotes": payload(`{'\u0053equenceNumber':1}`),
+		"spoofed partition": payload(` {"a":1,"PartitionContext":{"PartitionId":"9"}} `), "spoofed batch": payload(`{"SequenceNumberArray":"[7]"}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, l := newFolder(t), &logged{}
+			h := NewHub("hub", options(f, l))
+			for range 2 {
+				if _, err := h.Persist(t.Context(), i); err != nil {
+					t.Fatal(err)
+				}
+				i.Metadata["sys"] = json.RawMessage(`{"UtcNow":"later"}`)
+				i.Metadata["RetryContext"] = json.RawMessage(`{"RetryCount":"1"}`)
+				i.ID = "another"
+			}
+			names := f.names(t)
+			if len(names) != 1 || !strings.HasPrefix(names[0], "_failed/hub/unidentified/") {
+				t.Fatalf("blobs %v", names)
+			}
+			records := f.records(t, "")
+			data, _ := json.Marshal(i.Data)
+			if len(records) != 1 || records[0].Body.Kind != message.JSON || string(records[0].Body.JSON) != string(data) {
+				t.Errorf("records %+v", records)
+			}
+			if !strings.Contains(l.String(), `"level":"ERROR"`) || !strings.Contains(l.String(), names[0]) {
+				t.Errorf("the log doesn't tell: %s", l)
+			}
+		})
+	}
+}
+
+// What only looks like metadata is no reason to set a message apart.
+func TestHubTakesHarmlessContent(t *testing.T) {
+	for _, content := range []string{`{"number":1}`, `{"a":{"SequenceNumber":1}}`, `["SequenceNumber"]`, `SequenceNumber`, `{not json}`, `{"SequenceNumber":1} x`} {
+		i := hubOne(t, "0", 5)
+		i.Data["message"] = json.RawMessage(quoted(quoted(content)))
+		if _, _, _, err := decodeHub(i); err != nil {
+			t.Errorf("%s: %v", content, err)
+		}
+	}
+	i := hubOne(t, "0", 5) // as bytes nothing is overwritten
+	i.Data["message"] = json.RawMessage(`"eyJTZXF1ZW5jZU51bWJlciI6MX0="`)
+	if _, events, _, err := decodeHub(i); err != nil || string(events[0].Body.Data[0]) != `{"SequenceNumber":1}` {
+		t.Error(events, err)
+	}
+}
+
+// holds fails unless the folder holds the numbers from first to last once each, in a chain below prefix.
+func holds(t *testing.T, f folder, prefix string, first, last int64) []record.Span {
+	t.Helper()
+	var spans []record.Span
+	next := first
+	for b, err := range f.Dir.List(t.Context(), prefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := record.ParseSpan(b.Metadata)
+		if err != nil {
+			t.Fatalf("%s: %v", b.Name, err)
+		}
+		if s.First != next || len(spans) > 0 && s.After != s.First-1 {
+			t.Fatalf("%s holds %d to %d after %d; %d was next: %v", b.Name, s.First, s.Last, s.After, next, f.names(t))
+		}
+		spans, next = append(spans, s), s.Last+1
+	}
+	if next != last+1 {
+		t.Fatalf("below %s up to %d, expected %d: %v", prefix, next-1, last, f.names(t))
+	}
+	for k, m := range f.records(t, prefix) {
+		if n := first + int64(k); m.SequenceNumber != n || string(m.Body.Data[0]) != bodyOf(n) {
+			t.Fatalf("record %d holds %d: %s", n, m.SequenceNumber, m.Body.Data)
+		}
+	}
+	return spans
+}
+
+func TestHubStoresOnce(t *testing.T) {
+	f, l := newFolder(t), &logged{}
+	deliver := func(h *Hub, numbers ...int64) {
+		t.Helper()
+		i := hubMany(t, "3", numbers...)
+		if len(numbers) == 1 {
+			i = hubOne(t, "3", numbers[0])
+		}
+		if _, err := h.Persist(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newHub := func() *Hub { return NewHub("hub", options(f, l)) }
+	h := newHub()
+	deliver(h, from(10, 19)...)
+	deliver(h, from(20, 29)...)
+	deliver(h, from(10, 19)...)       // again
+	deliver(h, from(15, 34)...)       // overlaps
+	deliver(newHub(), 35)             // elsewhere, one by one
+	deliver(newHub(), 35)             //
+	deliver(h, from(30, 39)...)       // this one doesn't know of 35
+	deliver(h, 40)                    //
+	deliver(newHub(), from(5, 44)...) // from before the beginning
+	deliver(h, from(41, 49)...)       //
+	deliver(newHub(), 12)             // long past
+	deliver(newHub(), 7)              //
+	holds(t, f, "hub/", 5, 49)
+	if names := f.names(t); names[0] != "hub/2026/11/24/0003-00000000000000000005.txt" {
+		t.Errorf("names %v", names)
+	}
+	if l.String() != "" {
+		t.Errorf("logged %s", l)
+	}
+}
+
+// One event after the other needs no look at what is there, but for the first.
+func TestHubLooksOnce(t *testing.T) {
+	f, l := &fragile{folder: newFolder(t)}, &logged{}
+	h := NewHub("hub", options(f, l))
+	for n := int64(0); n < 50; n++ {
+		if _, err := h.Persist(t.Context(), hubOne(t, "0", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if _, err := h.Persist(t.Context(), hubMany(t, "0", from(20, 59)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(t, f.folder, "hub/", 0, 59)
+	if f.lists != 1 {
+		t.Errorf("%d looks at what is there, expected 1", f.lists)
+	}
+}
+
+func TestHubServesPartitionsSideBySide(t *testing.T) {
+	f, l := &fragile{folder: newFolder(t)}, &logged{}
+	h := NewHub("hub", options(f, l))
+	done := make(chan error)
+	for p := range 4 {
+		for range 3 { // the host doesn't, but nothing relies on that
+			go func() {
+				for n := int64(0); n < 30; n += 3 {
+					if _, err := h.Persist(t.Context(), hubMany(t, fmt.Sprint(p), from(n, n+4)...)); err != nil {
+						done <- err
+						return
+					}
+				}
+				done <- nil
+			}()
+		}
+	}
+	for range 12 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	for p := range 4 {
+		holds(t, f.folder, fmt.Sprintf("hub/2026/11/24/%04d-", p), 0, 31)
+	}
+}
+
+var errDown = errors.New("storage is down")
+
+func TestHubStoresApartWhatItCantStore(t *testing.T) {
+	f, l := &fragile{folder: newFolder(t)}, &logged{}
+	f.before = func(what, name string) error {
+		if what == "create" && strings.HasPrefix(name, "hub/") && strings.Contains(name, "15.txt") {
+			return errDown
+		}
+		return nil
+	}
+	o := options(f, l)
+	o.Limits.Count, o.Timeout = 5, 3*time.Second
+	h := NewHub("hub", o)
+	for range 2 { // the host goes on; should it come back, nothing is repeated
+		began := time.Now()
+		if _, err := h.Persist(t.Context(), hubMany(t, "3", from(10, 24)...)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > o.Timeout {
+			t.Errorf("took %v, expected at most %v", took, o.Timeout)
+		}
+	}
+	holds(t, f.folder, "hub/", 10, 14)
+	holds(t, f.folder, "_failed/hub/", 15, 24)
+	for _, want := range []string{`"level":"ERROR"`, `"partition":"3","first":15,"last":24,"folder":"_failed/hub"`, "storage is down"} {
+		if !strings.Contains(l.String(), want) {
+			t.Errorf("the log lacks %s: %s", want, l)
+		}
+	}
+	f.before = nil
+	if _, err := h.Persist(t.Context(), hubMany(t, "3", from(25, 29)...)); err != nil {
+		t.Fatal(err)
+	}
+	if names := f.names(t); len(names) != 4 {
+		t.Errorf("blobs %v", names)
+	}
+}
+
+func TestHubGoesOnAfterTrouble(t *testing.T) {
+	f, l := &fragile{folder: newFolder(t)}, &logged{}
+	failures := 2
+	f.after = func(string, string) error { // stored, but nobody says so
+		if failures--; failures >= 0 {
+			return errDown
+		}
+		return nil
+	}
+	h := NewHub("hub", options(f, l))
+	if _, err := h.Persist(t.Context(), hubMany(t, "3", from(10, 24)...)); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, f.folder, "", 10, 24)
+}
+
+func TestHubStoresInTheSpareAccount(t *testing.T) {
+	f, spare, l := &fragile{folder: newFolder(t)}, newFolder(t), &logged{}
+	f.before = func(string, string) error { return errDown }
+	o := options(f, l)
+	o.Spare, o.Timeout = spare, 2*time.Second
+	h := NewHub("hub", o)
+	for range 2 {
+		if _, err := h.Persist(t.Context(), hubMany(t, "3", from(10, 24)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(t, spare, "_failed/hub/", 10, 24)
+	if len(f.names(t)) > 0 || !strings.Contains(l.String(), "FAILED_STORAGE_CONNECTION_STRING") {
+		t.Error(f.names(t), l)
+	}
+}
+
+// When nothing works the host has to know, and so has whoever reads the log.
+func TestHubFailsLoudly(t *testing.T) {
+	f, spare, l := &fragile{folder: newFolder(t)}, &fragile{folder: newFolder(t)}, &logged{}
+	f.before = func(string, string) error { return errDown }
+	spare.before = func(string, string) error { return errors.New("the spare one, too") }
+	o := options(f, l)
+	o.Spare, o.Timeout = spare, time.Second
+	h := NewHub("telemetry", o)
+	_, err := h.Persist(t.Context(), hubMany(t, "3", from(10, 24)...))
+	for _, want := range []string{"10 to 24", "partition 3", "Event Hub telemetry", "storage is down", "the spare one, too"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v lacks %q", err, want)
+		}
+	}
+	if _, err := h.Persist(t.Context(), invocation(t, `"AP8="`, nil)); err == nil || !strings.Contains(err.Error(), "storage is down") {
+		t.Errorf("what can't be identified: %v", err)
+	}
+}
+
+// A blob of somebody else's in the way will be there in a minute, too.
+func TestHubStepsAsideAtOnce(t *testing.T) {
+	f, l := newFolder(t), &logged{}
+	if _, err := f.Dir.Create(t.Context(), record.EventHubName("hub", "3", day, 10), []byte("x"), map[string]string{"by": "else"}); err != nil {
+		t.Fatal(err)
+	}
+	h := NewHub("hub", options(f, l))
+	began := time.Now()
+	if _, err := h.Persist(t.Context(), hubMany(t, "3", from(10, 24)...)); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+	holds(t, f, "_failed/", 10, 24)
+	if !strings.Contains(l.String(), "not as Persistor writes it") {
+		t.Error(l)
+	}
+}
+
+func TestHubOutput(t *testing.T) {
+	f, l := newFolder(t), &logged{}
+	o := options(f, l)
+	o.Output, o.Format = true, record.Format{}
+	h := NewHub("hub", o)
+	r, err := h.Persist(t.Context(), hubOne(t, "3", 10))
+	if want := "{\"DATA\":\"message 10\"}\n\n"; err != nil || r.Outputs[Blob] != want {
+		t.Errorf("outputs %v, error %v, want %q", r.Outputs, err, want)
+	}
+	if names := f.names(t); len(names) > 0 {
+		t.Errorf("stored %v besides", names)
+	}
+	for n := int64(11); n < 40; n += 10 {
+		if r, err := h.Persist(t.Context(), hubMany(t, "3", from(n, n+9)...)); err != nil || len(r.Outputs) > 0 {
+			t.Errorf("outputs %v, error %v", r.Outputs, err)
+		}
+	}
+	if n := strings.Count(l.String(), "cardinality"); n != 1 || len(f.names(t)) != 3 {
+		t.Errorf("%d warnings, blobs %v", n, f.names(t))
+	}
+}
