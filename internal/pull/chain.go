@@ -55,7 +55,7 @@ type link struct {
 // keep implements [keeper].
 func (c *chain) keep(ctx context.Context, b *batch) error {
 	if t := c.tail; t.known && t.after == b.firstLive()-1 {
-		c.anchored, c.after, c.open, c.looked = true, t.after, t.open, day(b.enqueued)
+		c.anchored, c.after, c.open, c.ahead, c.looked = true, t.after, t.open, t.ahead, day(b.enqueued)
 	}
 	c.tail.known = false // it is for the first batch
 	if !c.anchored {

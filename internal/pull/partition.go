@@ -58,6 +58,7 @@ type Tail struct {
 	known bool
 	after int64
 	open  link
+	ahead []record.Span // what was found behind after
 }
 
 // Run drains the partition until it reaches Start.Target, runs idle, out of time or into an error, or
@@ -83,7 +84,7 @@ func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	reading := &partitionReader{Log: p.Source, target: p.Start.Target, seen: p.Start.After, placed: !p.Start.Later}
 	end, err := p.run(ctx, reading, c)
 	if p.Tail != nil && c.looked != math.MinInt64 {
-		*p.Tail = Tail{known: true, after: c.after, open: c.open}
+		*p.Tail = Tail{known: true, after: c.after, open: c.open, ahead: c.ahead}
 	}
 
 	s := c.report(end, err, time.Since(began))
