@@ -58,7 +58,7 @@ type Tail struct {
 	known bool
 	after int64
 	open  link
-	ahead []record.Span
+	ahead []record.Span // what was found behind after
 }
 
 // Run drains the partition until it reaches Start.Target, runs idle, out of time or into an error, or
