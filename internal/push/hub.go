@@ -166,7 +166,7 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 	}
 	row, err := loop.Drain(ctx)
 	if source.stored >= first {
-		chain.extend(first, source.stored)
+		chain.extend(unbroken(w.left, source.stored), source.stored)
 		if source.stored >= last {
 			return nil
 		}
@@ -179,6 +179,18 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 }
 
 var errTimeout = errors.New("the invocation's time is over")
+
+// unbroken is where the row of numbers without a hole begins that ends with last, one of the messages'.
+func unbroken(messages []message.Message, last int64) (first int64) {
+	for n := len(messages) - len(behind(messages, last)) - 1; n >= 0; n-- {
+		if number := messages[n].SequenceNumber; number == last || number == first-1 {
+			first = number
+			continue
+		}
+		break
+	}
+	return first
+}
 
 // behind are the messages with sequence numbers above n.
 func behind(messages []message.Message, n int64) []message.Message {
