@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"persistor/internal/app"
+	"persistor/internal/pull"
 	"persistor/internal/store"
 )
 
@@ -30,6 +31,8 @@ type task struct {
 	Store    string        // discard, dir or azurite
 	Messages int64         // that there are
 	AtOnce   int           // partitions, or loops
+	Append   pull.Append   // how a drain of a hub joins its batches
+	Batch    int           // messages of one; 0: as is usual
 	Idle     time.Duration // for which a drain of a queue waits for further messages; 0: as is usual
 }
 
@@ -129,6 +132,10 @@ func (discard) Create(context.Context, string, []byte, map[string]string) (map[s
 	return nil, nil
 }
 
+func (discard) Append(context.Context, string, int64, []byte, map[string]string) (map[string]string, error) {
+	return nil, nil
+}
+
 func (discard) SetMetadata(context.Context, string, map[string]string) error { return nil }
 
 func (discard) Metadata(context.Context, string) (map[string]string, error) {
@@ -150,6 +157,11 @@ type watched struct {
 func (w *watched) Create(ctx context.Context, name string, body []byte, metadata map[string]string) (map[string]string, error) {
 	defer w.note()
 	return w.Store.Create(ctx, name, body, metadata)
+}
+
+func (w *watched) Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (map[string]string, error) {
+	defer w.note()
+	return w.Store.Append(ctx, name, at, body, metadata)
 }
 
 func (w *watched) SetMetadata(ctx context.Context, name string, metadata map[string]string) error {

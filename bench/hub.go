@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -168,7 +169,8 @@ func hubDrain(ctx context.Context, t task) (int64, time.Time, error) {
 	drainer := app.HubDrainer{Hub: h, Draining: app.Draining{
 		Store: blobs, Folder: t.Entity, Chunk: 1000, Timeout: 5 * time.Minute,
 		BatchMemory: app.ShareMemory(memory, 1).Batches,
-		Limits:      pull.Limits{Count: 10_000, Bytes: batchBytes, Age: time.Minute},
+		Limits:      pull.Limits{Count: cmp.Or(t.Batch, 10_000), Bytes: batchBytes, Age: time.Minute},
+		Append:      t.Append, AppendBytes: 256 << 20,
 	}}
 	unit := work.Unit{Run: "bench", Tasks: min(t.AtOnce, 4), OwnerLevel: time.Now().UnixMilli()}
 	for i := range t.AtOnce {

@@ -44,6 +44,7 @@ var parts = []struct {
 	measure func(context.Context, *bench) error
 }{
 	{"hubs", measureHubs},
+	{"appends", measureAppends},
 	{"queues", measureQueues},
 	{"sessions", measureSessions},
 	{"large", measureLarge},
@@ -140,6 +141,7 @@ func (b *bench) roundsOf(once bool) int {
 // Results are all that was measured.
 type Results struct {
 	Pull     []PullRow    `json:"pull,omitempty"`
+	Append   []AppendRow  `json:"append,omitempty"`
 	Queues   []QueueRow   `json:"queues,omitempty"`
 	Sessions []SessionRow `json:"sessions,omitempty"`
 	Large    []LargeRow   `json:"large,omitempty"`
@@ -175,6 +177,10 @@ func (r Results) print() {
 		return fmt.Sprintf("%d\t%d\t%s\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.2f",
 			p.Body, p.Partitions, p.Store, p.Events, p.EventsPerSecond, p.FloorPerSecond,
 			p.CPUPerEvent, p.FloorCPUPerEvent, p.CPURatio, p.PeakMB, p.FloorPeakMB, p.EmulatorCPUPerEvent)
+	})
+	table(r.Append, "store\tbatch\tevents\tevents/s\tapart\tratio\tCPU us/event\tapart\tratio", func(a AppendRow) string {
+		return fmt.Sprintf("%s\t%d\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f",
+			a.Store, a.Batch, a.Events, a.PerSecond, a.ApartPerSecond, a.RateRatio, a.CPU, a.ApartCPU, a.CPURatio)
 	})
 	table(r.Queues, "body\tloops\tRTT ms\tstore\tmessages\tmessages/s\tfloor\tone by one\ttimes\tCPU us/message\tfloor\tone by one\tratio\tpeak MB\tfloor\temulator us/message", func(q QueueRow) string {
 		return fmt.Sprintf("%d\t%d\t%.0f\t%s\t%d\t%.0f\t%.0f\t%s\t%s\t%.1f\t%.1f\t%s\t%.2f\t%.0f\t%.0f\t%.1f",

@@ -45,9 +45,11 @@ func newInvoker() *cobra.Command {
 
   GET, POST /api/invoke  start a run, and report on it when it is over
 
-with N, N_per_func and batch_store_size in the query, or as JSON in the body. Its settings come
-from the environment; docs/settings.md lists them. Once it listens it says where in a line of
-JSON on standard output; its log follows there.
+with N, N_per_func and batch_store_size in the query, or as JSON in the body. One run of a source
+is under way at a time: a call meanwhile is answered 409, unless it says exclusive=false. Under
+the Azure Functions host a timer (function schedule) and the messages of a queue (function queue)
+start runs, too. Its settings come from the environment; docs/settings.md lists them. Once it
+listens it says where in a line of JSON on standard output; its log follows there.
 
 Exit status: 0 it was told to end; 1 it could not work; 2 settings are missing or wrong.`,
 		Example: `  export EVENT_HUB_CONN_STRING="Endpoint=sb://..." EVENT_HUB_NAME=rides

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"persistor/internal/config"
+	"persistor/internal/generate"
 )
 
 // Exit statuses. Scripts may rely on them; the help of the root command tells them.
@@ -69,7 +70,7 @@ settings, nothing was begun.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newWorker(), newInvoker(), newPush(), newVersion())
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
 	return root
 }
 
@@ -85,7 +86,8 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 func isUsage(err error) bool {
 	var usage usageError
 	var settings *config.Error
-	return errors.As(err, &usage) || errors.As(err, &settings)
+	var apps *generate.Error
+	return errors.As(err, &usage) || errors.As(err, &settings) || errors.As(err, &apps) || errors.Is(err, generate.ErrUsage)
 }
 
 // arguments makes what a rule for positional arguments refuses a usageError.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,14 +39,15 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Deadline:            time.Now().Add(2 * time.Minute),
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start":   start,
-			"stop":    stop,
-			"post":    post,
-			"port":    port,
-			"awkward": awkward,
-			"bodies":  bodies,
-			"json":    jsonValue,
-			"wrong":   wrong,
+			"start":    start,
+			"stop":     stop,
+			"post":     post,
+			"port":     port,
+			"awkward":  awkward,
+			"bodies":   bodies,
+			"json":     jsonValue,
+			"wrong":    wrong,
+			"handlers": handlers,
 		},
 	})
 }
@@ -283,5 +285,20 @@ func wrong(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if told := ts.ReadFile("stderr"); !regexp.MustCompile(args[0]).MatchString(told) {
 		ts.Fatalf("persistor %q wrote to stderr: %s, want %s", args[1:], told, args[0])
+	}
+}
+
+// handlers DIR makes a folder of handlers for function apps out of this very program, and sets GOARCH to
+// what they are for.
+func handlers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: handlers DIR")
+	}
+	ts.Setenv("GOARCH", runtime.GOARCH)
+	self, err := os.Executable()
+	ts.Check(err)
+	ts.Check(os.MkdirAll(ts.MkAbs(args[0]), 0o777))
+	for _, program := range []string{"worker", "invoker", "push"} {
+		ts.Check(os.Symlink(self, filepath.Join(ts.MkAbs(args[0]), program)))
 	}
 }

@@ -158,9 +158,9 @@ func guard(handle handler, key string) handler {
 		case is(header), is(query):
 			return handle(w, r)
 		case header == "" && query == "":
-			return failure(http.StatusUnauthorized, errors.New("no key: send the value of WORKER_KEY in the header x-functions-key"))
+			return failure(http.StatusUnauthorized, errors.New("no key: send the value of WORKER_KEY in the header x-functions-key, or as ?code="))
 		}
-		return failure(http.StatusUnauthorized, errors.New("wrong key: the header x-functions-key must hold the value of WORKER_KEY"))
+		return failure(http.StatusUnauthorized, errors.New("wrong key: the header x-functions-key, or ?code=, must hold the value of WORKER_KEY"))
 	}
 }
 

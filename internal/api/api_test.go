@@ -347,6 +347,10 @@ func TestInvoke(t *testing.T) {
 	if resp, _ := send(t, "GET", url, ""); resp.StatusCode != 400 {
 		t.Errorf("bad request: %d", resp.StatusCode)
 	}
+	fails = &fanout.UnderWayError{Run: "r-8", Since: time.Date(2026, 11, 25, 5, 6, 7, 0, time.UTC)}
+	if resp, text := send(t, "GET", url, ""); resp.StatusCode != 409 || !strings.Contains(text, "run r-8 is under way since 2026-11-25T05:06:07Z; ") {
+		t.Errorf("a run is under way: %d %s", resp.StatusCode, text)
+	}
 	fails = errors.New("broken")
 	if resp, _ := send(t, "GET", url, ""); resp.StatusCode != 502 {
 		t.Errorf("broken invoker: %d", resp.StatusCode)

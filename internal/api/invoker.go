@@ -11,8 +11,8 @@ import (
 )
 
 // Runner carries out runs; it may be called concurrently. An error is for a request that can't be
-// carried out (an [fanout.ErrRequest]), or for an invoker that can't work; what goes wrong with a run
-// is in its report.
+// carried out (an [fanout.ErrRequest]), a [fanout.UnderWayError], or for an invoker that can't work; what
+// goes wrong with a run is in its report.
 type Runner interface {
 	Run(ctx context.Context, req fanout.Request) (fanout.Report, error)
 }
@@ -31,7 +31,8 @@ type InvokerOptions struct {
 //
 //	GET, POST /api/invoke  start a run, and answer with its report when it is over: N units, N_per_func
 //	                       pull loops in each, batch_store_size messages a blob; the same and more in a
-//	                       JSON body: partitions, sessions, from, batch, budget_seconds
+//	                       JSON body: partitions, sessions, from, batch, budget_seconds. While another
+//	                       run is under way it answers 409, unless exclusive is false
 //	GET       /            200, for the Functions host
 func NewInvoker(o InvokerOptions, r Runner) http.Handler {
 	invoker := &invoker{runner: r, maxBudget: o.MaxBudget}
@@ -60,6 +61,8 @@ func (i *invoker) invoke(rw http.ResponseWriter, r *http.Request) answer {
 	switch {
 	case errors.Is(err, fanout.ErrRequest):
 		return failure(http.StatusBadRequest, err)
+	case errors.As(err, new(*fanout.UnderWayError)):
+		return failure(http.StatusConflict, err)
 	case err != nil:
 		return failure(http.StatusBadGateway, err)
 	}

@@ -37,6 +37,9 @@ const (
 	paramBatchSize = "batch_store_size"
 )
 
+// paramExclusive may be in the query or in the body.
+const paramExclusive = "exclusive"
+
 // Azure Functions takes its own out of the query, or not, depending on the host's version.
 var hostParams = []string{"code", "clientId"}
 
@@ -45,7 +48,8 @@ var (
 	partitionID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,` + strconv.Itoa(maxPartition) + `}$`)
 )
 
-// invocation is the JSON that a caller may POST to the invoker. Each number may also be in the query.
+// invocation is the JSON that a caller may POST to the invoker. Each number, and exclusive, may also be in
+// the query.
 type invocation struct {
 	N              *int       `json:"N"`
 	PerFunc        *int       `json:"N_per_func"`
@@ -55,6 +59,16 @@ type invocation struct {
 	From           *work.From `json:"from"`
 	Batch          work.Batch `json:"batch"`
 	BudgetSeconds  *float64   `json:"budget_seconds"`
+	Exclusive      *bool      `json:"exclusive"`
+}
+
+// ParseMessage reads a request for a run that comes as JSON alone, of 1 MiB at most: what a caller may POST
+// to the invoker. budget is the most that may be asked for.
+func ParseMessage(body []byte, budget time.Duration) (fanout.Request, error) {
+	if len(body) > maxBody {
+		return fanout.Request{}, fmt.Errorf("read request: it is longer than %d bytes", maxBody)
+	}
+	return parseInvocation(nil, body, budget)
 }
 
 // parseInvocation reads what the invoker is asked for. A number may be in the query or in the body;
@@ -65,14 +79,15 @@ func parseInvocation(query url.Values, body []byte, budget time.Duration) (fanou
 	if err := decode(body, &in); err != nil {
 		return fanout.Request{}, err
 	}
-	if err := onlyParams(query, paramN, paramPerFunc, paramBatchSize); err != nil {
+	if err := onlyParams(query, paramN, paramPerFunc, paramBatchSize, paramExclusive); err != nil {
 		return fanout.Request{}, err
 	}
 	n, err1 := number(query, paramN, in.N, fanout.MaxUnits)
 	perFunc, err2 := number(query, paramPerFunc, in.PerFunc, fanout.MaxTasks)
 	size, err3 := number(query, paramBatchSize, in.BatchStoreSize, maxBatchCount)
-	req := fanout.Request{N: n, PerFunc: perFunc, Partitions: in.Partitions, Sessions: in.Sessions, From: in.From, Batch: in.Batch}
-	err := errors.Join(err1, err2, err3, checkPartitions(in.Partitions), checkSessions(in.Sessions, maxSessions, maxBody),
+	exclusive, err4 := boolean(query, paramExclusive, in.Exclusive, true)
+	req := fanout.Request{N: n, PerFunc: perFunc, Partitions: in.Partitions, Sessions: in.Sessions, From: in.From, Batch: in.Batch, Beside: !exclusive}
+	err := errors.Join(err1, err2, err3, err4, checkPartitions(in.Partitions), checkSessions(in.Sessions, maxSessions, maxBody),
 		checkFrom(in.From), checkBatch(in.Batch))
 	switch {
 	case size != 0 && in.Batch.Count != 0 && size != in.Batch.Count:
@@ -211,6 +226,24 @@ func number(query url.Values, name string, body *int, most int) (int, error) {
 		found = n
 	}
 	return found, nil
+}
+
+// boolean returns a truth value out of the query or the body, or otherwise when it is in neither.
+func boolean(query url.Values, name string, body *bool, otherwise bool) (bool, error) {
+	texts := query[name]
+	if body != nil {
+		texts = append(slices.Clone(texts), strconv.FormatBool(*body))
+	}
+	for i, text := range texts {
+		switch {
+		case text != "true" && text != "false":
+			return false, fmt.Errorf("%s is %s: want true or false", name, quote(text))
+		case i > 0 && text != texts[0]:
+			return false, fmt.Errorf("%s is %s and %s: give one, or the same in query and body", name, texts[0], text)
+		}
+		otherwise = text == "true"
+	}
+	return otherwise, nil
 }
 
 func checkPartitions(ids []string) error {

@@ -27,7 +27,13 @@ func TestParseInvocation(t *testing.T) {
 		{"", `{"from":{"position":"time","time":"2026-11-24T04:05:09Z"}}`, ""},
 		{"code=x&clientId=y", "{}", ""},
 		{"", `{"budget_seconds":0.5}`, ""},
+		{"exclusive=false", "", ""},
+		{"exclusive=true", `{"exclusive":true}`, ""},
 
+		{"exclusive=FALSE", "", `exclusive is "FALSE": want true or false`},
+		{"exclusive=", "", `exclusive is ""`},
+		{"exclusive=true", `{"exclusive":false}`, "exclusive is true and false"},
+		{"", `{"exclusive":"false"}`, "cannot unmarshal"},
 		{"N=0", "", `N is "0": want a whole number from 1 to 1024`},
 		{"N=-1", "", `N is "-1"`},
 		{"N=abc", "", `N is "abc"`},
@@ -85,6 +91,23 @@ func TestParseInvocation(t *testing.T) {
 		case c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 500):
 			t.Errorf("%.40s %s: error %v, want one line with %q", c.query, c.body, err, c.says)
 		}
+	}
+}
+
+func TestExclusive(t *testing.T) {
+	for query, beside := range map[string]bool{"": false, "exclusive=true": false, "exclusive=false": true, "exclusive=false&exclusive=false": true} {
+		values, _ := url.ParseQuery(query)
+		if req, err := parseInvocation(values, nil, most); err != nil || req.Beside != beside {
+			t.Errorf("%q: beside %v, %v", query, req.Beside, err)
+		}
+	}
+	for body, beside := range map[string]bool{`{}`: false, `{"exclusive": true}`: false, `{"exclusive": false}`: true} {
+		if req, err := ParseMessage([]byte(body), most); err != nil || req.Beside != beside {
+			t.Errorf("%s: beside %v, %v", body, req.Beside, err)
+		}
+	}
+	if _, err := ParseMessage(make([]byte, maxBody+1), most); err == nil {
+		t.Error("a message has no bound")
 	}
 }
 

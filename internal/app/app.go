@@ -8,15 +8,16 @@
 //	                     '---> QueueDrainer --> pull.Queue ------> servicebus.Receiver (Service Bus)
 //	                                            pull.Session ----> servicebus.Session
 //	                                                 '-----------> store
-//	invoker: api.NewInvoker --> fanout.Dispatcher --> POST to workers
-//	                                  '--> planner --> eventhub.Hub or servicebus.Entity
+//	invoker: api.NewInvoker --> runner --> runLock -----------> store               (the lease of a run)
+//	                                 '--> fanout.Dispatcher --> POST to workers
+//	                                       '--> planner ------> eventhub.Hub or servicebus.Entity
 //	push:    host.Handler --> push.Hub ---> pull.Partition           (an Event Hub's trigger)
 //	                     '--> push.Queue -> pull.Queue               (Service Bus's)
 //	                     '--> push.Grid                              (Event Grid's)
 //	                              '-------> store
 //
 // Under the Functions host, host.Handler stands before either surface, and makes calls of it from those invocations
-// of HTTP functions that the host does not forward.
+// of HTTP functions that the host does not forward; an invoker's timer and queue it brings to the runner.
 package app
 
 import (
@@ -162,7 +163,7 @@ func openCheckpoints(ctx context.Context, at config.Checkpoint) (eventhub.Checkp
 	switch s := opened.(type) {
 	case *store.Azure:
 		kept, err := checkpoints.NewBlobStore(s.Container(), nil)
-		return patientCheckpoints{kept}, err
+		return patientCheckpoints{sharedCheckpoints{kept}}, err
 	case *store.Dir:
 		return eventhub.DirCheckpoints(s.Path()), nil
 	}

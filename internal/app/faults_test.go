@@ -123,7 +123,7 @@ func TestWrongHubAndKey(t *testing.T) {
 			_, invoker := s.pair(t, test.setting, "INVOKER_TIMEOUT=12", "WORKER_TIMEOUT=10")
 			began := time.Now()
 			var report fanout.Report
-			status, text := call(t, invoker.url+"/api/invoke", "", &report)
+			status, text := call(t, invoker.url+"/api/invoke?exclusive=false", "", &report)
 			if status != 502 || report.Status != fanout.Failed || !strings.Contains(text, test.says) {
 				t.Errorf("status %d, expected 502 and %q: %s", status, test.says, text)
 			}

@@ -105,11 +105,15 @@ func TestWorkerKeyUnderTheHost(t *testing.T) {
 	}
 }
 
-// The host never again starts a handler that ended with status 0.
-func TestExitStatusUnderTheHost(t *testing.T) {
+// Functions are served under the host alone, which never again starts a handler that ended with status 0.
+func TestProgramKnowsItsHost(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 1, 1)
-	if got := start(t, "worker", s.settings).terminate(t); got != ExitOK {
+	alone := start(t, "worker", s.settings)
+	if status, text := call(t, alone.url+"/pull", "{}", nil, "X-Azure-Functions-InvocationId", "1"); status != 404 || !strings.Contains(text, "/api/pull") {
+		t.Errorf("by itself it serves functions: %d %s", status, text)
+	}
+	if got := alone.terminate(t); got != ExitOK {
 		t.Errorf("by itself: exit status %d", got)
 	}
 	free, err := net.Listen("tcp", "127.0.0.1:0")

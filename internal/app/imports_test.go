@@ -36,6 +36,8 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/push":            {"internal/host", "internal/pull", "internal/record", "internal/message", "internal/work"},
 		"internal/fanout":          {"internal/work"},
 		"internal/api":             {"internal/fanout", "internal/work"},
+		"functions":                nil,
+		"internal/generate":        {"functions", "internal/config"},
 		"internal/config":          {"internal/work"},
 		"internal/publish":         {"internal/message", "internal/config", "internal/amqpclient"},
 		"internal/audit":           {"internal/message", "internal/record", "internal/store", "internal/work"},

@@ -9,7 +9,6 @@ import (
 	"persistor/internal/api"
 	"persistor/internal/config"
 	"persistor/internal/fanout"
-	"persistor/internal/host"
 )
 
 // OpenInvoker makes an invoker out of its settings. Log lines go to logs. The error is a *config.Error
@@ -35,26 +34,14 @@ func OpenInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pr
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
-	surface := api.NewInvoker(
-		api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log},
-		runner{dispatcher, planner},
-	)
+	runs := &runner{dispatcher: dispatcher, planner: planner, units: c.Units, lock: newRunLock(c), log: log}
+	surface := api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runs)
 	return &Program{
-		Handler: serve(c.Server, surface, map[string]host.Function{"invoke": host.HTTP(surface, "/api/invoke")}, log),
+		Handler: serve(c.Server, surface, invokerFunctions(runs, surface, c.Timeout, log), log),
 		Log:     log,
 		address: c.Server.Address,
 		hosted:  c.Server.Hosted,
 		drain:   c.Budget(),
 		close:   closing,
 	}, nil
-}
-
-// runner carries out runs by one planner.
-type runner struct {
-	dispatcher *fanout.Dispatcher
-	planner    fanout.Planner
-}
-
-func (r runner) Run(ctx context.Context, req fanout.Request) (fanout.Report, error) {
-	return r.dispatcher.Run(ctx, r.planner, req)
 }

@@ -12,8 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -153,6 +155,21 @@ type process struct {
 	cmd    *exec.Cmd
 	stderr *bytes.Buffer
 	exited chan struct{}
+
+	mu  sync.Mutex
+	log []string
+}
+
+// logged returns the last line of the log that has a word in it; "" if none has.
+func (p *process) logged(word string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range slices.Backward(p.log) {
+		if strings.Contains(line, word) {
+			return line
+		}
+	}
+	return ""
 }
 
 // settings are the environment of a worker or invoker.
@@ -213,6 +230,9 @@ func tryStart(t testing.TB, program string, s settings) (*process, error) {
 			if json.Unmarshal(lines.Bytes(), &said) == nil && said.Listening != "" {
 				listening <- said.Listening
 			}
+			p.mu.Lock()
+			p.log = append(p.log, lines.Text())
+			p.mu.Unlock()
 		}
 		_ = p.cmd.Wait()
 	}()

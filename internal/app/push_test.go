@@ -226,7 +226,9 @@ func TestPushWithStorageDown(t *testing.T) {
 			p := startPush(t, hubTrigger("many", ""), "", s.push("BINDING_TIMEOUT=8", "FAILED_STORAGE_CONNECTION_STRING=file://"+filepath.ToSlash(spare)))
 			stored := func() int64 { return s.events }
 			if test.down == 0 {
-				p.await(t, "store apart", func() bool { return len(p.Results()) > 0 && strings.Contains(p.output.String(), "stored messages apart") })
+				p.await(t, "store apart", func() bool {
+					return len(p.Results()) > 0 && strings.Contains(p.output.String(), "stored messages apart")
+				})
 				gate.open()
 				stored = func() int64 { return s.apart(t, p, spare) }
 			}

@@ -26,7 +26,7 @@ func TestInvokeDrainsAQueue(t *testing.T) {
 	t.Parallel()
 	s := newQueueSite(t, emulator.Queue{}, "BATCH_COUNT=500")
 	s.put(t, 1, 6000, 0)
-	_, invoker := s.pair(t, "WORKER_CONCURRENCY=4")
+	worker, invoker := s.pair(t, "WORKER_CONCURRENCY=4")
 	var report fanout.Report
 	status, text := call(t, invoker.url+"/api/invoke?N=3&N_per_func=2", "", &report)
 	if status != 200 || report.Status != fanout.OK || report.Messages != 6000 || len(report.Units) != 3 || report.RemainingBacklog != 0 {
@@ -45,6 +45,11 @@ func TestInvokeDrainsAQueue(t *testing.T) {
 		t.Errorf("without N: status %d: %s", status, text)
 	}
 	t.Log(text)
+	s.put(t, 6001, 100, 0)
+	units := start(t, "invoker", s.settings.with("INVOKER_UNITS=2", "FUNC_TO_INVOKE="+worker.url+"/api/pull"))
+	if status, text := call(t, units.url+"/api/invoke", "", &report); status != 200 || report.Messages != 100 || len(report.Units) != 2 {
+		t.Errorf("with INVOKER_UNITS: status %d: %s", status, text)
+	}
 }
 
 func TestInvokeDrainsSessions(t *testing.T) {
@@ -128,7 +133,7 @@ func TestWrongEntityAndKey(t *testing.T) {
 			_, invoker := s.pair(t, append(test.settings, "INVOKER_TIMEOUT=12", "WORKER_TIMEOUT=10")...)
 			began := time.Now()
 			var report fanout.Report
-			status, text := call(t, invoker.url+"/api/invoke?N=1", "", &report)
+			status, text := call(t, invoker.url+"/api/invoke?N=1&exclusive=false", "", &report)
 			if status != 502 || report.Status != fanout.Failed || !strings.Contains(text, test.says) {
 				t.Errorf("status %d, expected 502 and %q: %s", status, test.says, text)
 			}

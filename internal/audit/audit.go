@@ -160,7 +160,7 @@ func (a *audit) read(ctx context.Context) error {
 			return cmp.Or(readers.Wait(), fmt.Errorf("list blobs: %w", err))
 		}
 		if p := a.follow(blob); p != nil {
-			readers.Go(func() error { return a.readBlob(ctx, blob.Name, p) })
+			readers.Go(func() error { return a.readBlob(ctx, blob, p) })
 		}
 	}
 	return readers.Wait()
@@ -190,8 +190,10 @@ func (a *audit) follow(blob store.Blob) promise {
 	return nil
 }
 
-// readBlob reads one blob's records and compares them with its metadata and with what was sent.
-func (a *audit) readBlob(ctx context.Context, name string, p promise) error {
+// readBlob reads one blob's records and compares them with its metadata and with what was sent. A blob that
+// grows may be longer by now than it was listed.
+func (a *audit) readBlob(ctx context.Context, blob store.Blob, p promise) error {
+	name := blob.Name
 	content, err := a.store.Open(ctx, name)
 	if err != nil {
 		return fmt.Errorf("open blob %s: %w", name, err)
@@ -200,7 +202,7 @@ func (a *audit) readBlob(ctx context.Context, name string, p promise) error {
 
 	var t tally
 	defer a.add(&t)
-	records := record.NewReader(content, MaxRecord)
+	records := record.NewReader(io.LimitReader(content, blob.Size), MaxRecord)
 	for {
 		m, err := records.Next()
 		if err == io.EOF {

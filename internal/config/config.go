@@ -11,6 +11,7 @@ package config
 import (
 	"cmp"
 	"log/slog"
+	"strings"
 	"time"
 
 	"persistor/internal/work"
@@ -51,6 +52,10 @@ type Invoker struct {
 	Hub        Hub
 	Queue      Queue
 	Checkpoint Checkpoint
+	// Storage is where the lease of the run under way is kept, which an Event Hub always has. It is zero for
+	// a Service Bus entity whose invoker knows no storage: its runs don't exclude each other. It has no
+	// Folder.
+	Storage Storage
 	// Targets are the workers' functions, to be used in turn; at least one.
 	Targets []Target
 	// Delay staggers the starts of calls; it may be 0.
@@ -59,7 +64,9 @@ type Invoker struct {
 	Timeout time.Duration
 	// Concurrency is how many calls to workers are under way at once; at least 1.
 	Concurrency int
-	Warnings    []string
+	// Units is N of runs whose request doesn't say it; 0 leaves it to the planner.
+	Units    int
+	Warnings []string
 }
 
 // Server is how a program is reached.
@@ -106,6 +113,9 @@ type Storage struct {
 	Folder          string // first part of every blob's name
 }
 
+// complete reports whether the settings say where it is.
+func (s Storage) complete() bool { return !s.Connection.IsZero() && s.Container != "" }
+
 // Record is how a message is written.
 type Record struct {
 	Metadata  bool
@@ -141,6 +151,15 @@ func (w Worker) Budget() time.Duration { return budget(w.Timeout) }
 
 // Budget is the same for one invocation.
 func (i Invoker) Budget() time.Duration { return budget(i.Timeout) }
+
+// Source says which source's runs exclude each other: the namespace, and the hub with its consumer group or the
+// entity's path, in lower case, since the services don't tell cases apart.
+func (i Invoker) Source() string {
+	if i.Service == ServiceBus {
+		return i.Queue.Connection.Namespace() + "/" + strings.ToLower(i.Queue.Path())
+	}
+	return i.Hub.Connection.Namespace() + "/" + strings.ToLower(i.Hub.Name+"/"+i.Hub.ConsumerGroup)
+}
 
 func budget(timeout time.Duration) time.Duration { return timeout - min(timeout/10, 10*time.Second) }
 
@@ -182,20 +201,28 @@ func ReadWorker(lookup Lookup) (Worker, error) {
 // ReadInvoker reads the invoker's settings. The error is an [*Error].
 func ReadInvoker(lookup Lookup) (Invoker, error) {
 	i := Invoker{Server: Server{Address: invokerAddress}}
-	var storage Connection // the checkpoints' default
 	var topic bool
 	r := reader{lookup: lookup, service: &i.Service}
-	r.read(i.settings(&storage, &topic))
+	r.read(i.settings(&topic))
 
 	switch i.Service {
 	case EventHub:
 		r.checkHub(&i.Hub)
-		if i.Checkpoint.Connection.IsZero() && !r.blames(checkpointSetting) {
-			r.checkStorage(&storage)
+		if i.Checkpoint.Connection.IsZero() && !r.blames(checkpointSetting) || i.Storage.complete() {
+			r.checkStorage(&i.Storage.Connection)
 		}
-		r.checkCheckpoint(&i.Checkpoint, storage)
+		r.checkCheckpoint(&i.Checkpoint, i.Storage.Connection)
+		if !i.Storage.complete() {
+			i.Storage = Storage{Connection: i.Checkpoint.Connection, Container: i.Checkpoint.Container, CreateContainer: true}
+		}
 	case ServiceBus:
 		r.checkQueue(&i.Queue, topic)
+		if i.Storage.complete() {
+			r.checkStorage(&i.Storage.Connection)
+		} else {
+			i.Storage = Storage{}
+			r.warn("runs don't exclude each other, for there is no storage to keep a lease in: set %s and %s as the workers have them", storageSetting, containerSetting)
+		}
 	}
 	r.checkAccess(i.Server)
 	r.checkTargets(i.Targets, i.Server.Key)

@@ -149,6 +149,7 @@ func TestInvokerDefaults(t *testing.T) {
 		Service:     EventHub,
 		Hub:         Hub{Connection: Connection{ConnectionString: Secret(hubString)}, Name: "telemetry", ConsumerGroup: "$Default"},
 		Checkpoint:  Checkpoint{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "checkpoints", Every: 200},
+		Storage:     Storage{Connection: Connection{ConnectionString: Secret(storeString)}, Container: "messages"},
 		Targets:     []Target{{Base: "https://worker.azurewebsites.net/api/pull"}},
 		Delay:       250 * time.Millisecond,
 		Timeout:     180 * time.Second,
@@ -215,6 +216,8 @@ func TestGood(t *testing.T) {
 		{[]string{"EVENT_HUB_CHECKPOINT_UPDATE_RATE", "50000"}, func(w Worker) any { return w.Checkpoint.Every }, 50_000},
 		{[]string{"PORT", "9000"}, func(w Worker) any { return w.Server.Address }, ":9000"},
 		{[]string{"LISTEN_ADDRESS", "[::1]:0", "PORT", "9000"}, func(w Worker) any { return w.Server.Address }, "[::1]:0"},
+		{[]string{"FUNCTIONS_CUSTOMHANDLER_PORT", "9001"}, func(w Worker) any { return w.Server.Hosted }, true},
+		{[]string{"LISTEN_ADDRESS", "127.0.0.1:0", "PORT", "9000"}, func(w Worker) any { return w.Server.Hosted }, false},
 		{[]string{"FUNCTIONS_CUSTOMHANDLER_PORT", "9001", "LISTEN_ADDRESS", "0.0.0.0:1", "PORT", "9000"}, func(w Worker) any { return w.Server.Address }, "127.0.0.1:9001"},
 	} {
 		if diff := cmp.Diff(test.want, test.of(readWorker(t, test.changes...))); diff != "" {
@@ -271,6 +274,8 @@ func TestBad(t *testing.T) {
 		"DELAY_BETWEEN_FUNCS":              {"-0.1", "61", "x"},
 		"INVOKER_TIMEOUT":                  {"4", "86401"},
 		"INVOKER_CONCURRENCY":              {"0", "1025"},
+		"PERSISTOR_SCHEDULE":               badSchedules,
+		"PERSISTOR_QUEUE":                  {"ab", "Upper", "a--b", "-ab", "a_b", strings.Repeat("a", 64)},
 	} {
 		for _, value := range values {
 			found := problems(t, environmentOf(setting, setting, value))
@@ -361,6 +366,10 @@ func TestWarnings(t *testing.T) {
 		if (warnings == "") != (test.want == "") || !strings.Contains(warnings, test.want) {
 			t.Errorf("%q: warnings %q, want %q", test.changes, warnings, test.want)
 		}
+	}
+	hosted := readWorker(t, "FUNCTIONS_CUSTOMHANDLER_PORT", "80", "WORKER_KEY", "0123456789abcdef")
+	if !hosted.Server.Hosted || len(hosted.Warnings) != 1 || !strings.Contains(hosted.Warnings[0], "callers need both") {
+		t.Errorf("%+v", hosted)
 	}
 	if len(readWorker(t, "PORT", "80").Warnings) != 1 {
 		t.Error("the worker does not warn that everybody may call")

@@ -40,6 +40,17 @@ func (c Connection) Location() string {
 	return c.BlobServiceURI
 }
 
+// Namespace is the host name of a namespace, in either form, in lower case; of an emulator it may have a
+// port.
+func (c Connection) Namespace() string {
+	parts, _ := splitConnectionString(c.ConnectionString.Reveal(), namespaceKeys)
+	host := c.FullyQualifiedNamespace
+	if endpoint, err := url.Parse(parts["Endpoint"]); host == "" && err == nil {
+		host = endpoint.Host
+	}
+	return strings.ToLower(host)
+}
+
 // The suffixes of Azure Functions' identity-based connections.
 const (
 	suffixNamespace   = "__fullyQualifiedNamespace"

@@ -205,11 +205,14 @@ func (r *reader) checkCheckpoint(c *Checkpoint, storage Connection) {
 	c.Connection.checkStorage(r, checkpointSetting)
 }
 
-// checkAccess warns of a program that everybody can reach and use.
+// checkAccess warns of a program that everybody can reach and use, and of one with two keys for the same door.
 func (r *reader) checkAccess(s Server) {
 	host, _, _ := net.SplitHostPort(s.Address)
 	if s.Key == "" && !loopback(host) {
 		r.warn("%s is not set, and the program listens on every address it is given (%s): whoever reaches it can start runs", keySetting, s.Address)
+	}
+	if s.Key != "" && s.Hosted {
+		r.warn("%s is set beside the function keys of the Functions host: callers need both, the function key in x-functions-key and %s as ?code=; remove it where function keys are enough", keySetting, keySetting)
 	}
 }
 

@@ -28,11 +28,7 @@ func Settings() []Setting {
 		for _, s := range settings {
 			i := slices.IndexFunc(all, func(known Setting) bool { return known.Name == s.name && known.Meaning == s.meaning })
 			if i >= 0 {
-				of := program
-				if s.service != all[i].Service { // storage, which an invoker needs for checkpoints
-					of += " of an Event Hub"
-				}
-				all[i].Programs = append(all[i].Programs, of)
+				all[i].Programs = append(all[i].Programs, program)
 				if all[i].Otherwise != s.otherwise { // where each listens
 					all[i].Otherwise += " (worker), " + s.otherwise + " (invoker)"
 				}
@@ -45,7 +41,7 @@ func Settings() []Setting {
 		}
 	}
 	add("worker", new(Worker).settings(new(bool)))
-	add("invoker", new(Invoker).settings(new(Connection), new(bool)))
+	add("invoker", new(Invoker).settings(new(bool)))
 	add("push", new(Push).settings(new(Secret)))
 	return all
 }
@@ -78,7 +74,7 @@ says where to go, and the program's identity opens the door: the default chain o
 | drain an Event Hub | Azure Event Hubs Data Receiver |
 | drain Service Bus | Azure Service Bus Data Receiver |
 | have the invoker read how many messages wait in Service Bus, so that it can choose ` + "`N`" + ` by itself | Azure Service Bus Data Owner, or a key with the right Manage; without it every call gives ` + "`N`" + ` |
-| store blobs and checkpoints | Storage Blob Data Contributor |
+| store blobs and checkpoints, and keep the lease of the run under way (the invoker, too) | Storage Blob Data Contributor |
 `)
 	for _, part := range []struct {
 		service   Service

@@ -20,6 +20,7 @@ const (
 	subqueueSetting     = "SERVICE_BUS_SUBQUEUE"
 	sessionsSetting     = "SERVICE_BUS_SESSIONS"
 	storageSetting      = "PERSISTOR_STORAGE_CONNECTION_STRING"
+	containerSetting    = "PERSISTOR_CONTAINER_NAME"
 	keySetting          = "WORKER_KEY"
 	targetsSetting      = "FUNC_TO_INVOKE"
 )
@@ -59,9 +60,8 @@ func (w *Worker) settings(topic *bool) []setting {
 	return append(all, w.Server.settings(workerAddress)...)
 }
 
-// settings are all that the invoker reads. Storage is the default for the checkpoints' connection; whether
-// the queue is a topic's subscription goes to topic.
-func (i *Invoker) settings(storage *Connection, topic *bool) []setting {
+// settings are all that the invoker reads. Whether the queue is a topic's subscription goes to topic.
+func (i *Invoker) settings(topic *bool) []setting {
 	var all []setting
 	all = append(all, variantSettings(&i.Service)...)
 	all = append(all,
@@ -73,12 +73,38 @@ func (i *Invoker) settings(storage *Connection, topic *bool) []setting {
 			meaning: "How long one invocation may last; an HTTP trigger's caller waits 230 s. The invoker answers a tenth of it earlier, or 10 s if that is less, and gives its workers no longer."},
 		setting{name: "INVOKER_CONCURRENCY", value: whole(&i.Concurrency, 1, 1024), fallback: "64",
 			meaning: "Calls to workers that are under way at once."},
+		setting{name: "INVOKER_UNITS", value: whole(&i.Units, 1, 1024), otherwise: "chosen by the backlog",
+			meaning: "How many units a run has that isn't told by `N`, as those of a timer. Needed for a queue without sessions where the invoker's identity may not know how many messages wait."},
 	)
+	all = append(all, triggerSettings()...)
+	all = append(all, i.Storage.leaseSettings()...)
 	all = append(all, i.Hub.settings()...)
 	all = append(all, i.Checkpoint.settings()...)
-	all = append(all, only(EventHub, storageConnectionSettings(storage))...)
 	all = append(all, i.Queue.settings(topic)...)
 	return append(all, i.Server.settings(invokerAddress)...)
+}
+
+// triggerSettings are read by the Functions host, which finds their names in function.json. The invoker
+// checks them, for the host says little about a function whose trigger it can't make.
+func triggerSettings() []setting {
+	return []setting{
+		{name: "PERSISTOR_SCHEDULE", value: schedule(),
+			meaning: "When the Functions host's timer starts a run (function `schedule`), in UTC unless the function app has a time zone. A time that comes while a run is under way is skipped."},
+		{name: "PERSISTOR_QUEUE", value: storageQueue(new(string)),
+			meaning: "The queue, in the account of `" + storageSetting + "`, whose messages start runs (function `queue`). A message is the JSON that `POST /api/invoke` takes."},
+	}
+}
+
+// leaseSettings say where the lease of the run under way is kept: where the workers store, so that they are
+// the workers' settings.
+func (s *Storage) leaseSettings() []setting {
+	return append(storageConnection(&s.Connection, storageSetting,
+		"Connection string of the storage account that keeps the lease of the run under way, and the checkpoints where these have none of their own. Take the workers'.",
+		"of an Event Hub required, unless the identity form is used or the checkpoints have a connection of their own, which then keeps the lease; of Service Bus none, and runs don't exclude each other"),
+		setting{name: containerSetting, value: container(&s.Container), otherwise: "of an Event Hub the checkpoints' container, by their connection; of Service Bus none, and runs don't exclude each other",
+			meaning: "The container that keeps the lease of the run under way. Take the workers'."},
+		setting{name: createSetting, value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: createContainer},
+	)
 }
 
 // only marks settings as those of one service.
@@ -158,11 +184,16 @@ func storageConnectionSettings(c *Connection) []setting {
 
 func (s *Storage) settings() []setting {
 	return []setting{
-		{name: "PERSISTOR_CONTAINER_NAME", value: container(&s.Container), required: true, meaning: "The container that blobs go to."},
-		{name: "PERSISTOR_CREATE_CONTAINER", value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: "Whether to create containers that are missing."},
+		{name: containerSetting, value: container(&s.Container), required: true, meaning: "The container that blobs go to."},
+		{name: createSetting, value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: createContainer},
 		{name: "STORE_PARAM", value: folder(&s.Folder), otherwise: "the name of the hub or queue, or `TOPIC/SUBSCRIPTION`, with `/deadletter` after it for a dead-letter queue; of Event Grid the id of the subscription in an event's topic or source, else `event-grid`", meaning: "The main folder: the first part of every blob's name."},
 	}
 }
+
+const (
+	createSetting   = "PERSISTOR_CREATE_CONTAINER"
+	createContainer = "Whether to create containers that are missing."
+)
 
 func (rec *Record) settings() []setting {
 	return []setting{

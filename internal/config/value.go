@@ -204,6 +204,11 @@ func container(into *string) value {
 	}}
 }
 
+// storageQueue takes the name of a queue of Queue Storage, which has the rules of a container's.
+func storageQueue(into *string) value {
+	return value{"a storage queue's name: 3 to 63 lower-case letters, digits and single hyphens", container(into).parse}
+}
+
 const maxFolder = 256
 
 func folder(into *string) value {

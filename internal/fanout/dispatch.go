@@ -84,8 +84,14 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// Budget is how long a run may take at most.
-func (d *Dispatcher) Budget() time.Duration { return d.budget }
+// Budget is how long a run may take at most: the request's budget where it is shorter than the
+// dispatcher's.
+func (d *Dispatcher) Budget(req Request) time.Duration {
+	if req.Budget > 0 {
+		return min(req.Budget, d.budget)
+	}
+	return d.budget
+}
 
 // Dispatch sends every unit of the plan and reports what became of it. It returns by the run's start
 // plus the budget, whatever the workers do: a request's budget, where it is shorter, else the
@@ -94,12 +100,12 @@ func (d *Dispatcher) Budget() time.Duration { return d.budget }
 func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Report {
 	began := time.Now()
 	trace := req.Trace.orNew()
-	end := newDeadline(plan.Run.Start, d.budgetOf(req))
+	end := newDeadline(plan.Run.Start, d.Budget(req))
 	ctx, cancel := context.WithDeadline(ctx, end.answer)
 	defer cancel()
 
 	rows := make([]UnitRow, len(plan.Units))
-	delay := d.stagger(len(plan.Units), d.budgetOf(req))
+	delay := d.stagger(len(plan.Units), d.Budget(req))
 	var calls errgroup.Group // without a context: nobody's failure is the others' concern
 	calls.SetLimit(d.limit)
 	for i, unit := range plan.Units {
@@ -113,13 +119,6 @@ func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Repor
 	report := newReport(plan, rows, time.Since(plan.Run.Start))
 	report.Trace = trace.id
 	return report
-}
-
-func (d *Dispatcher) budgetOf(req Request) time.Duration {
-	if req.Budget > 0 {
-		return min(req.Budget, d.budget)
-	}
-	return d.budget
 }
 
 // stagger is the time between two starts: the setting, unless the last unit would then start after a
@@ -143,27 +142,22 @@ func newDeadline(start time.Time, budget time.Duration) deadline {
 	return deadline{answer: answer, worker: answer.Add(-margin)}
 }
 
-// Run has a run planned and dispatches it. It returns within the budget, and an error (an [ErrRequest]) only
+// Run has a run planned and dispatches it. It returns within the budget from the run's start, and an error (an [ErrRequest]) only
 // where the request can't be carried out; every other failure is in the report.
-func (d *Dispatcher) Run(ctx context.Context, planner Planner, req Request) (Report, error) {
-	run := NewRun(time.Now())
+func (d *Dispatcher) Run(ctx context.Context, planner Planner, run Run, req Request) (Report, error) {
 	plan, err := d.plan(ctx, planner, run, req)
 	if errors.Is(err, ErrRequest) {
 		return Report{}, err
 	}
 	if err != nil {
-		report := newReport(Plan{Run: run}, []UnitRow{}, time.Since(run.Start))
-		report.Status = Failed
-		report.Error = err.Error()
-		report.RemainingBacklog = -1
-		return report, nil
+		return FailedReport(run, err), nil
 	}
 	return d.Dispatch(ctx, plan, req), nil
 }
 
 // plan takes half of the budget at most.
 func (d *Dispatcher) plan(ctx context.Context, planner Planner, run Run, req Request) (Plan, error) {
-	ctx, cancel := context.WithDeadline(ctx, run.Start.Add(d.budgetOf(req)/2))
+	ctx, cancel := context.WithDeadline(ctx, run.Start.Add(d.Budget(req)/2))
 	defer cancel()
 	return planner.Plan(ctx, run, req)
 }

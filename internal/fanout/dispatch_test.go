@@ -433,7 +433,9 @@ func (h hub) Partitions(ctx context.Context) ([]Partition, error) { return h(ctx
 
 func TestRun(t *testing.T) {
 	d := dispatcher(t, Options{Workers: []string{workerAt(t, happy)}})
-	run := func(h Hub, req Request) (Report, error) { return d.Run(t.Context(), HubPlanner{h}, req) }
+	run := func(h Hub, req Request) (Report, error) {
+		return d.Run(t.Context(), HubPlanner{h}, NewRun(time.Now()), req)
+	}
 	two := hub(func(context.Context) ([]Partition, error) {
 		return []Partition{{ID: "0", Last: 9, Checkpoint: -1}, {ID: "1", Last: 9, Checkpoint: -1}}, nil
 	})
@@ -454,7 +456,7 @@ func TestAHubThatHangs(t *testing.T) {
 		began := time.Now()
 		hangs := hub(func(ctx context.Context) ([]Partition, error) { <-ctx.Done(); return nil, ctx.Err() })
 		d := dispatcher(t, Options{Workers: []string{"http://w"}})
-		report, err := d.Run(t.Context(), HubPlanner{hangs}, Request{Budget: 4 * time.Second})
+		report, err := d.Run(t.Context(), HubPlanner{hangs}, NewRun(time.Now()), Request{Budget: 4 * time.Second})
 		if took := time.Since(began); took != 2*time.Second || err != nil || report.Status != Failed {
 			t.Errorf("after %v: %+v, %v", took, report, err)
 		}

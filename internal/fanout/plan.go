@@ -35,6 +35,21 @@ type Planner interface {
 // ErrRequest is the kind of every error that the caller's request is to blame for.
 var ErrRequest = errors.New("bad request")
 
+// UnderWayError is the error of a run that does not begin, for another one of the same source is under way.
+type UnderWayError struct {
+	// Run and Since are that one's; "" and zero where they aren't known.
+	Run   string
+	Since time.Time
+}
+
+func (e *UnderWayError) Error() string {
+	what := "another run is under way"
+	if e.Run != "" {
+		what = fmt.Sprintf("run %s is under way since %s", e.Run, e.Since.UTC().Format(time.RFC3339))
+	}
+	return what + `; wait for its end, or say "exclusive": false to have another one run beside it`
+}
+
 // Request is what a caller asks of one run. The zero value asks for everything, with the settings'
 // defaults. Fields are taken to be within their ranges; package api checks them.
 type Request struct {
@@ -54,6 +69,11 @@ type Request struct {
 	Batch work.Batch
 	// Budget bounds the run; 0 means the invoker's own. A longer one than that is cut to it.
 	Budget time.Duration
+	// Beside has the run begin though another one of the same source is under way; newer runs take
+	// partitions over from older ones. Else there is one run at a time.
+	Beside bool
+	// Wait has a run that isn't Beside wait for the other one's end, rather than be refused.
+	Wait bool
 	// Trace is the caller's trace context.
 	Trace Trace
 }

@@ -119,7 +119,7 @@ func TestABacklogThatHangs(t *testing.T) {
 			began := time.Now()
 			d := dispatcher(t, Options{Workers: []string{"http://w"}, Budget: 100 * time.Second,
 				Transport: roundTrip(func(_ *http.Request, u work.Unit) *http.Response { return respond(200, received(u)) })})
-			report, err := d.Run(t.Context(), QueuePlanner{hangs}, Request{N: n})
+			report, err := d.Run(t.Context(), QueuePlanner{hangs}, NewRun(time.Now()), Request{N: n})
 			if took := time.Since(began); took != want || err != nil || len(report.Units) != n || (report.Status == OK) != (n > 0) {
 				t.Errorf("N %d: after %v, %v: %+v", n, took, err, report)
 			}
@@ -436,13 +436,13 @@ func TestWorst(t *testing.T) {
 func TestAnEmptyQueueIsASuccess(t *testing.T) {
 	d := dispatcher(t, Options{Workers: []string{"http://127.0.0.1:1/api/pull"}}) // called by nobody
 	for name, p := range map[string]Planner{"queue": QueuePlanner{holding(0, nil)}, "sessions": SessionPlanner{listing(false)}} {
-		report, err := d.Run(t.Context(), p, Request{})
+		report, err := d.Run(t.Context(), p, NewRun(time.Now()), Request{})
 		b, _ := json.Marshal(report)
 		if err != nil || report.Status != OK || report.RemainingBacklog != 0 || !strings.Contains(string(b), `"units":[]`) {
 			t.Errorf("%s: %s, error %v", name, b, err)
 		}
 	}
-	report, err := d.Run(t.Context(), QueuePlanner{holding(0, errors.New("queue orders doesn't exist"))}, Request{})
+	report, err := d.Run(t.Context(), QueuePlanner{holding(0, errors.New("queue orders doesn't exist"))}, NewRun(time.Now()), Request{})
 	if err != nil || report.Status != Failed || report.RemainingBacklog != -1 || !strings.Contains(report.Error, "doesn't exist") {
 		t.Errorf("report %+v, error %v", report, err)
 	}

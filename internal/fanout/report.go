@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 const (
 	OK     = "ok"
 	Failed = "failed"
+	// NotBegun is that of a run that didn't begin: see [UnderWayError].
+	NotBegun = "skipped"
 )
 
 // Report is what became of a run.
@@ -174,6 +177,42 @@ func newReport(plan Plan, rows []UnitRow, elapsed time.Duration) Report {
 		r.RemainingBacklog = r.remainingInQueue(plan)
 	}
 	return r
+}
+
+// FailedReport is that of a run that could not be planned.
+func FailedReport(run Run, err error) Report {
+	r := newReport(Plan{Run: run}, []UnitRow{}, time.Since(run.Start))
+	r.Status = Failed
+	r.Error = err.Error()
+	r.RemainingBacklog = -1
+	return r
+}
+
+// Why says in a line why a run failed; "" when it did not.
+func (r Report) Why() string {
+	if r.Status != Failed || r.Error != "" {
+		return r.Error
+	}
+	failed, first := 0, UnitRow{}
+	for _, row := range r.Units {
+		if row.Status != OK {
+			if failed++; failed == 1 {
+				first = row
+			}
+		}
+	}
+	return fmt.Sprintf("%d of %d units failed, the first of them unit %d: %s", failed, len(r.Units), first.Unit, first.why())
+}
+
+// why is the row's own error, or that of the first of its sources that failed.
+func (row UnitRow) why() string {
+	why := row.Error
+	for _, s := range row.Sources {
+		if why == "" && s.Ended == work.Failed {
+			why = s.Name() + ": " + s.Error
+		}
+	}
+	return why
 }
 
 func (r *Report) addSource(unit int, s work.Source) {

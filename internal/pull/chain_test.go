@@ -249,6 +249,28 @@ func TestChainGoesOnWithTheLastBlob(t *testing.T) {
 	}
 }
 
+// What others have stored further on is left out, wherever in a batch it begins, and what is between is filled.
+func TestChainFillsWhatOthersLeft(t *testing.T) {
+	for name, mode := range modes {
+		t.Run(name, func(t *testing.T) {
+			f, p := newFolder(t), &partition{}
+			for _, r := range []work.Range{{From: 25, To: 34}, {From: 35, To: 40}, {From: 50, To: 50}, {From: 93, To: 99}} {
+				if err := write(newChain(f, p, r.From-1, mode), r.From, r.To, 7, never); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := newChain(f, p, 9, mode)
+			if err := write(c, 10, 110, 1000, never); err != nil {
+				t.Fatal(err)
+			}
+			check(t, f, 10, 110)
+			if p.checkpoint != (Mark{110, "11000"}) || c.already != 24 || c.messages != 101-24 {
+				t.Errorf("checkpoint %v, %d stored, %d found", p.checkpoint, c.messages, c.already)
+			}
+		})
+	}
+}
+
 func TestChainCutsAtCells(t *testing.T) {
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
@@ -281,7 +303,7 @@ func TestChainStoresWhatIsTooLargeToAppend(t *testing.T) {
 // Many writers, each starting where some checkpoint was or anywhere at all, each with batches of its
 // own, some killed at some batch, all at once: what is there at the end is one chain.
 func TestChainHoldsForConcurrentWriters(t *testing.T) {
-	rounds := 10
+	rounds := 5
 	if os.Getenv("PERSISTOR_SOAK") != "" {
 		rounds = 1000
 	}

@@ -78,6 +78,7 @@ type thread struct {
 	session *Session
 	counts
 	open        growing          // the blob that was stored to last, or the last one that was found
+	top         int64            // the highest number in the blobs of the day that was looked at
 	looked      int64            // the day whose blobs were looked at
 	known       []record.Holding // of blobs that hold messages still to come, as far as is known
 	after       int64            // the last message stored, as far as is known; else -1
@@ -115,7 +116,7 @@ func (k *thread) finish(context.Context) error { return nil }
 
 // look reads which blobs of the session there are of one day, before the first of its messages are stored.
 func (k *thread) look(ctx context.Context, b *batch) error {
-	k.known, k.open = k.known[:0], growing{}
+	k.known, k.open, k.top = k.known[:0], growing{}, -1
 	first := b.firstLive()
 	for blob, err := range k.session.Sink.List(ctx, record.SessionDay(k.session.Folder, k.session.ID, b.enqueued)) {
 		if err != nil {
@@ -128,7 +129,7 @@ func (k *thread) look(ctx context.Context, b *batch) error {
 		if !h.Of(k.session.Entity, &k.session.ID) { // another entity's, with the same folder
 			continue
 		}
-		k.open = growing{blob.Name, h}
+		k.open, k.top = growing{blob.Name, h}, max(k.top, h.Held.Last())
 		if last := h.Held.Last(); last < first {
 			k.after = max(k.after, last)
 		} else {
@@ -176,7 +177,7 @@ func (k *thread) store(ctx context.Context, all *batch) error {
 	k.bytes += bytes
 	k.blobs += blobs
 	k.session.Progress.stored(n, bytes, blobs)
-	k.after = max(k.after, b.last())
+	k.after, k.top = max(k.after, b.last()), max(k.top, b.last())
 	if k.open = end; !k.session.joins(b) {
 		k.open = growing{}
 	}
@@ -187,7 +188,7 @@ func (k *thread) store(ctx context.Context, all *batch) error {
 // next says which part of all goes where: the blob as it will be, and the position in it, 0 of a new one.
 func (k *thread) next(all *batch) (b *batch, at int64, end growing) {
 	first := all.firstLive()
-	if o := k.open; k.session.Append != Apart && o.name != "" && first > o.holding.Held.Last() && o.holding.Bytes < k.session.AppendBytes &&
+	if o := k.open; k.session.Append != Apart && first > k.top && o.holding.Held.Last() == k.top && o.holding.Bytes < k.session.AppendBytes &&
 		o.name == k.name(all, o.holding.Held.First()) { // of the same day, and minute
 		if b := all.prefix(o.holding.Held, k.session.maxHeld()); b.len() > 0 && k.session.joins(b) {
 			return b, o.holding.Bytes, o.extended(b, k.session.RunID)
@@ -226,7 +227,7 @@ func (k *thread) meet(all, b *batch, at int64, name string, metadata map[string]
 		k.open = growing{} // it takes no more, or never did
 		return nil
 	}
-	k.open = growing{name, held}
+	k.open, k.top = growing{name, held}, max(k.top, held.Held.Last())
 	k.known = append(k.known, held)
 	k.skip(all)
 	return nil

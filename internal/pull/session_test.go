@@ -73,10 +73,10 @@ const roomID = "room/№ 1"
 
 // keepRoom stores the messages of a session in batches of at most size, as one receiver does that is killed
 // before a batch when stop says so.
-func keepRoom(sink Sink, locks Locks, numbers []int64, size int, stop func() bool) error {
-	s := &Session{Loop: Loop{Sink: sink, Folder: "orders", RunID: "r1"}, Source: locks, Entity: "orders", ID: roomID}
+func keepRoom(sink Sink, locks Locks, mode Append, numbers []int64, size int, stop func() bool) error {
+	s := &Session{Loop: Loop{Sink: sink, Folder: "orders", RunID: "r1", Append: mode, AppendBytes: 1000, MaxAppend: 1 << 20}, Source: locks, Entity: "orders", ID: roomID}
 	k, reading, b := &thread{session: s, after: -1, looked: math.MinInt64}, &sessionReader{locked: locked{locks}}, &batch{}
-	limits := Limits{Count: size, Bytes: 1 << 20, Age: time.Hour}
+	limits := Limits{Count: size, Bytes: 1 << 20, Age: time.Hour, minute: mode == ByMinute}
 	for len(numbers) > 0 {
 		if m := at(numbers[0]); reading.joins(b, m) && b.add(m, record.Format{}, limits) {
 			if numbers = numbers[1:]; len(numbers) > 0 {
@@ -96,10 +96,12 @@ func keepRoom(sink Sink, locks Locks, numbers []int64, size int, stop func() boo
 
 // Many receivers of one session, each in its turn and some beyond it, some killed, some of whose messages
 // are settled and others not: every message is in one blob.
-func TestSessionHoldsForReceiversInTurnAndBeyond(t *testing.T) {
-	rounds := 40
+func TestSessionHoldsForReceiversInTurnAndBeyond(t *testing.T) { eachMode(shareRoom)(t) }
+
+func shareRoom(t *testing.T, mode Append) {
+	rounds := 10
 	if os.Getenv("PERSISTOR_SOAK") != "" {
-		rounds = 4000
+		rounds = 2000
 	}
 	for seed := range uint64(rounds) {
 		f, r := newFolder(t), &room{}
@@ -114,7 +116,7 @@ func TestSessionHoldsForReceiversInTurnAndBeyond(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, uint64(receiver)))
 				for range 3 {
 					mine, numbers := r.take(random)
-					err := keepRoom(f, mine, numbers, 1+random.IntN(50), func() bool { return random.IntN(8) == 0 })
+					err := keepRoom(f, mine, mode, numbers, 1+random.IntN(50), func() bool { return random.IntN(8) == 0 })
 					if err != nil && err != ErrSuperseded {
 						t.Errorf("seed %d, receiver %d: %v", seed, receiver, err)
 					}
@@ -124,7 +126,7 @@ func TestSessionHoldsForReceiversInTurnAndBeyond(t *testing.T) {
 		group.Wait()
 		for len(r.left) > 0 {
 			mine, numbers := r.take(random)
-			if err := keepRoom(f, mine, numbers, 40, never); err != nil && err != ErrSuperseded {
+			if err := keepRoom(f, mine, mode, numbers, 40, never); err != nil && err != ErrSuperseded {
 				t.Fatal(err)
 			}
 		}
@@ -154,9 +156,17 @@ func TestSessionHoldsForReceiversInTurnAndBeyond(t *testing.T) {
 
 // A message that comes out of its turn begins a blob of its own, and the blobs' order is the messages'.
 func TestSessionOutOfTurn(t *testing.T) {
+	eachMode(func(t *testing.T, mode Append) {
+		if mode != ByMinute { // which cuts more
+			keepOutOfTurn(t, mode)
+		}
+	})(t)
+}
+
+func keepOutOfTurn(t *testing.T, mode Append) {
 	f, r := newFolder(t), &room{}
 	mine, _ := r.take(rand.New(rand.NewPCG(0, 0)))
-	if err := keepRoom(f, mine, []int64{10, 11, 15, 12, 13, 16, 17, 14, 18}, 100, never); err != nil {
+	if err := keepRoom(f, mine, mode, []int64{10, 11, 15, 12, 13, 16, 17, 14, 18}, 100, never); err != nil {
 		t.Fatal(err)
 	}
 	var got [][]int64

@@ -131,6 +131,40 @@ func metadataWhereItEnds(t *testing.T, s store.Store) {
 	is(t, s, "blob", "content and more", map[string]string{"n": "3"})
 }
 
+// survivesSetMetadata has others set the metadata of a blob all the time while it grows.
+func survivesSetMetadata(t *testing.T, s store.Store) {
+	appendTo(t, s, "blob", 0, "x", nil)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := s.SetMetadata(t.Context(), "blob", map[string]string{"set": strconv.Itoa(n)}); err != nil && !strings.Contains(err.Error(), "ConditionNotMet") {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	const blocks = 30
+	for n := 1; n <= blocks; n++ {
+		if _, err := s.Append(t.Context(), "blob", int64(n), []byte("x"), map[string]string{"n": strconv.Itoa(n)}); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(done)
+	wg.Wait()
+	if got := content(t, s, "blob"); string(got) != strings.Repeat("x", blocks+1) {
+		t.Errorf("the blob holds %d bytes, want %d", len(got), blocks+1)
+	}
+}
+
 func takesNoMore(t *testing.T, s store.Store) {
 	store.LimitBlocks(s, 3)
 	for n := range 3 {

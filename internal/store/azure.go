@@ -40,6 +40,8 @@ const contentType = "text/plain; charset=utf-8"
 // Azure keeps blobs in a container of Azure Blob Storage: as block blobs of one Put each, and those that
 // grow as append blobs. Safe for concurrent use.
 type Azure struct {
+	// lease is how long a lock outlives a process that dies, for tests; 0 is leaseTime.
+	lease     time.Duration
 	container *container.Client
 	tails     tails
 	maxBlocks int32 // MaxBlocks, but for tests

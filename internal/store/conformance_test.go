@@ -42,6 +42,9 @@ func TestConformance(t *testing.T) {
 		{"of many who set metadata one is the last", oneIsLast},
 		{"a name is given once", createdOnce},
 		{"of many creators one wins", oneWinner},
+		{"a lock is one holder's", lockHeld},
+		{"of many who lock one wins", oneLocks},
+		{"a lock is no blob of another's", lockApart},
 		{"names are refused alike", badNames},
 		{"metadata are refused alike", badMetadata},
 		{"what is not there is not found", notFound},
@@ -51,6 +54,7 @@ func TestConformance(t *testing.T) {
 		{"a blob grows at its end", grows},
 		{"a blob is appended to where it ends", appendedWhereItEnds},
 		{"metadata are replaced where a blob ends", metadataWhereItEnds},
+		{"a blob grows whoever sets its metadata", survivesSetMetadata},
 		{"a blob that is full takes no more", takesNoMore},
 		{"a large body is appended", takesLargeBodies},
 	}

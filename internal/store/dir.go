@@ -25,7 +25,7 @@ import (
 const (
 	commitsDir = ".persistor/metadata" // one file per blob, of the blob's name
 	stagingDir = ".persistor/staging"  // what is being written
-	locksDir   = ".persistor/locks"    // files that are locked while a blob grows
+	turnsDir   = ".persistor/turns"    // files that are locked while a blob grows
 )
 
 // staleAfter is how old a staged file must be before it counts as left behind by a dead process.
@@ -100,7 +100,7 @@ func OpenDir(root string, create bool) (*Dir, error) {
 		return nil, fmt.Errorf("open storage directory: %w", err)
 	}
 	d := &Dir{root: r, page: 1 << 16, maxBlocks: MaxBlocks, step: func(string) {}}
-	err = cmp.Or(d.makeDir(commitsDir), d.makeDir(stagingDir), d.makeDir(locksDir))
+	err = cmp.Or(d.makeDir(commitsDir), d.makeDir(stagingDir), d.makeDir(turnsDir))
 	if err == nil {
 		err = d.sweep(time.Now().Add(-staleAfter))
 	}
@@ -206,9 +206,9 @@ func (d *Dir) SetMetadata(ctx context.Context, name string, metadata map[string]
 	}
 	if err == nil && c.grows() {
 		// An Append at the same time must not be undone.
-		var unlock func()
-		if unlock, err = d.lock(ctx, name); err == nil {
-			defer unlock()
+		var end func()
+		if end, err = d.turn(ctx, name); err == nil {
+			defer end()
 			c, _, err = d.find(name)
 		}
 	}

@@ -11,12 +11,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 
-	"github.com/rogpeppe/go-internal/lockedfile"
+	"github.com/gofrs/flock"
 )
 
-// locks is how many blobs can grow at once; those whose names share a lock take turns.
-const locks = 64
+// turns is how many blobs can grow at once; those whose names share one of these wait for each other.
+const turns = 64
 
 // Append implements [Store].
 func (d *Dir) Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (map[string]string, error) {
@@ -35,11 +36,11 @@ func (d *Dir) Append(ctx context.Context, name string, at int64, body []byte, me
 }
 
 func (d *Dir) appendAt(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (map[string]string, error) {
-	unlock, err := d.lock(ctx, name)
+	end, err := d.turn(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer end()
 	c, size, err := d.find(name)
 	switch {
 	case errors.Is(err, ErrNotFound) && at == 0:
@@ -106,32 +107,15 @@ func (d *Dir) writeAt(file string, at int64, body []byte) error {
 	return cmp.Or(err, f.Close())
 }
 
-// lock waits until this is the only one to change a blob that grows. A process that dies unlocks.
-func (d *Dir) lock(ctx context.Context, name string) (unlock func(), err error) {
+// turn waits until this is the only one to change a blob that grows. A process that dies gives its turn back.
+func (d *Dir) turn(ctx context.Context, name string) (end func(), err error) {
 	hash := fnv.New32a()
 	hash.Write([]byte(name))
-	file := filepath.Join(d.root.Name(), filepath.FromSlash(locksDir), fmt.Sprintf("%02d", hash.Sum32()%locks))
-	type outcome struct {
-		unlock func()
-		err    error
+	file := flock.New(filepath.Join(d.root.Name(), filepath.FromSlash(turnsDir), fmt.Sprintf("%02d", hash.Sum32()%turns)), flock.SetPermissions(0o666))
+	if _, err := file.TryLockContext(ctx, time.Millisecond); err != nil {
+		return nil, fmt.Errorf("wait for another writer: %w", err)
 	}
-	locked := make(chan outcome)
-	go func() {
-		unlock, err := lockedfile.MutexAt(file).Lock()
-		select {
-		case locked <- outcome{unlock, err}:
-		case <-ctx.Done():
-			if err == nil {
-				unlock() // too late
-			}
-		}
-	}()
-	select {
-	case o := <-locked:
-		return o.unlock, o.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for another writer: %w", ctx.Err())
-	}
+	return func() { _ = file.Unlock() }, nil
 }
 
 // committed reads what of a file is content.

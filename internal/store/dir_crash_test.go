@@ -28,8 +28,16 @@ func TestMain(m *testing.M) {
 		dieSettingMetadata(root, os.Getenv("STORE_TEST_STEP"))
 	case "creator":
 		createAll(root)
+	case "dies beginning":
+		dieBeginning(root, os.Getenv("STORE_TEST_STEP"))
+	case "dies appending":
+		dieAppending(root, os.Getenv("STORE_TEST_STEP"))
+	case "appender":
+		appendForever(root, os.Getenv("STORE_TEST_STEP"))
 	case "setter":
 		setMetadataForever(root)
+	case "holder":
+		holdLock(root)
 	default:
 		os.Exit(m.Run())
 	}

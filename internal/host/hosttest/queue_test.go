@@ -59,4 +59,7 @@ func TestQueue(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	if n := len(h.Results()); n != 3 {
+		t.Errorf("%d invocations", n)
+	}
 }

@@ -142,14 +142,14 @@ func TestServiceBusBatchFailure(t *testing.T) {
 // The lock of a single message is renewed while its function runs, and a killed handler costs one delivery.
 func TestServiceBusKill(t *testing.T) {
 	t.Parallel()
-	e := newBus(t, emulator.Options{Queues: []emulator.Queue{{Name: "orders", LockDuration: 200 * time.Millisecond}}})
+	e := newBus(t, emulator.Options{Queues: []emulator.Queue{{Name: "orders", LockDuration: 1500 * time.Millisecond}}})
 	if err := e.PutMessages("orders", emulator.QueueMessage{Body: []byte("hang")}); err != nil {
 		t.Fatal(err)
 	}
 	a := newApp(t, "persist", busFunction(`,"queueName":"orders"`), "")
 	h := run(t, a.with("BUS="+e.ConnectionString()))
 	a.keeps(t, 1)
-	<-time.After(600 * time.Millisecond) // three locks
+	<-time.After(2 * time.Second) // longer than a lock
 	if info, err := e.Queue("orders"); err != nil || info.Locked != 1 || info.Abandoned != 0 {
 		t.Errorf("%+v, error %v", info, err)
 	}

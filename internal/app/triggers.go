@@ -1,0 +1,85 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"persistor/internal/api"
+	"persistor/internal/fanout"
+	"persistor/internal/host"
+)
+
+// invokerFunctions are the invoker's functions by their folder's names: invoke, where the host doesn't forward
+// HTTP; schedule, a timer; and queue, a storage queue's messages. maxBudget is the most that a message may
+// ask for.
+func invokerFunctions(runs api.Runner, h http.Handler, maxBudget time.Duration, log *slog.Logger) map[string]host.Function {
+	t := &triggers{runs, maxBudget, log}
+	return map[string]host.Function{"invoke": host.HTTP(h, "/api/invoke"), "schedule": t.schedule, "queue": t.queue}
+}
+
+// triggers start runs for the Functions host. Their reports go to the log, and in a word to the host's: it
+// has no use for a return value, and drops all that is said of a failure.
+type triggers struct {
+	runs      api.Runner
+	maxBudget time.Duration
+	log       *slog.Logger
+}
+
+// schedule has a run for each tick of a timer, but for those that come while another run is under way. A run
+// that failed fails the function, which shows in the app's monitoring; the next tick makes good for it.
+func (t *triggers) schedule(ctx context.Context, i *host.Invocation) (host.Response, error) {
+	var timer struct{ IsPastDue bool }
+	if _, payload, err := i.Payload(); err == nil {
+		if state, err := payload.JSON(); err == nil {
+			_ = json.Unmarshal(state, &timer) // what can't be read is no reason not to run
+		}
+	}
+	if timer.IsPastDue {
+		t.log.Info("the timer is past due: the app did not run when it was its time; the run begins now", "invocation", i.ID)
+	}
+	report, err := t.runs.Run(ctx, fanout.Request{Trace: traceOf(i)})
+	if busy := (*fanout.UnderWayError)(nil); errors.As(err, &busy) {
+		return host.Response{Logs: []string{"skipped: " + busy.Error()}}, nil
+	}
+	return respond(report, err)
+}
+
+// queue has a run for each message. It waits for a run that is under way; what fails has the message come
+// again, until the host moves it to the poison queue.
+func (t *triggers) queue(ctx context.Context, i *host.Invocation) (host.Response, error) {
+	_, payload, err := i.Payload()
+	var message json.RawMessage
+	if err == nil {
+		message, err = payload.JSON()
+	}
+	var req fanout.Request
+	if err == nil {
+		req, err = api.ParseMessage(message, t.maxBudget)
+	}
+	if err != nil {
+		return host.Response{}, fmt.Errorf("read message: %w; it can't ever work, and ends in the poison queue", err)
+	}
+	req.Wait, req.Trace = true, traceOf(i)
+	return respond(t.runs.Run(ctx, req))
+}
+
+func traceOf(i *host.Invocation) fanout.Trace {
+	return fanout.TraceOf(http.Header{"Traceparent": {i.Trace}})
+}
+
+// respond says what became of a run.
+func respond(report fanout.Report, err error) (host.Response, error) {
+	if err != nil {
+		return host.Response{}, err
+	}
+	if report.Status != fanout.OK {
+		return host.Response{}, fmt.Errorf("run %s failed: %s", report.Run, report.Why())
+	}
+	return host.Response{Logs: []string{fmt.Sprintf("run %s stored %d messages, of %d bytes, in %d blobs; %d units; remaining backlog %d",
+		report.Run, report.Messages, report.Bytes, report.Blobs, len(report.Units), report.RemainingBacklog)}}, nil
+}
