@@ -351,6 +351,35 @@ func TestPushedQueueIsStoredOnce(t *testing.T) {
 	}
 }
 
+// The host writes the blob of a queue's message, too, under its sequence number.
+func TestPushedQueueAsOutput(t *testing.T) {
+	t.Parallel()
+	connection := azuritetest.Run(t)
+	s := newQueueSite(t, emulator.Queue{})
+	s.put(t, 1, 10, 0)
+	name := azuritetest.Container(t)
+	path := "%PERSISTOR_CONTAINER_NAME%/%STORE_PARAM%/{EnqueuedTimeUtc:yyyy}/{EnqueuedTimeUtc:MM}/{EnqueuedTimeUtc:dd}/{SequenceNumber}.txt"
+	trigger := strings.TrimSuffix(queueTrigger("one"), "]}") + `,{"type":"blob","direction":"out","name":"blob","connection":"PERSISTOR_STORAGE_CONNECTION_STRING","path":"` + path + `"}]}`
+	p := startPush(t, trigger, "", s.push("PERSISTOR_STORAGE_CONNECTION_STRING="+connection, "PERSISTOR_CONTAINER_NAME="+name, "PERSISTOR_OUTPUT_BINDING=TRUE", "STORE_PARAM=kept"))
+	p.await(t, "deliver", func() bool {
+		info, err := s.bus.Queue(s.path)
+		return err == nil && info.Active == 0 && info.Locked == 0
+	})
+	blobs, err := store.Open(t.Context(), store.Options{Location: connection, Container: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for b, err := range blobs.List(t.Context(), "kept/") {
+		if n++; err != nil || b.Size == 0 {
+			t.Errorf("%s: %d bytes, %v", b.Name, b.Size, err)
+		}
+	}
+	if n != 10 {
+		t.Errorf("%d blobs, expected 10", n)
+	}
+}
+
 // Events of Event Grid are stored once, however often they are delivered, and whatever happens on the way.
 func TestPushedEventsAreStoredOnce(t *testing.T) {
 	for _, test := range []struct{ cardinality, kill string }{{"one", "after create:45"}, {"many", "after create:45"}, {"many", "before append:2"}, {"many", "after append:2"}} {

@@ -78,6 +78,9 @@ func ReadPush(lookup Lookup) (Push, error) {
 		r.checkBinding(&p.Queue, entityPath(connection))
 		folder = p.Queue.folder()
 	}
+	if p.Output && p.Storage.Folder == "" && p.Service != BindingEventGrid {
+		r.warn("STORE_PARAM is not set: where the path of the output binding in function.json has %%STORE_PARAM%%, its blobs are in a folder without a name")
+	}
 	p.Storage.Folder = cmp.Or(p.Storage.Folder, folder)
 	r.checkStorage(&p.Storage.Connection)
 	p.Failed.checkStorage(&r, failedSetting)

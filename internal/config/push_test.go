@@ -171,6 +171,18 @@ func TestPushBad(t *testing.T) {
 	}
 }
 
+func TestPushWarnsOfFolderWithoutName(t *testing.T) {
+	for _, test := range []struct {
+		folder, output string
+		warnings       int
+	}{{"", "TRUE", 1}, {"kept", "TRUE", 0}, {"", "FALSE", 0}} {
+		p := readPush(t, BindingServiceBus, "PERSISTOR_OUTPUT_BINDING", test.output, "STORE_PARAM", test.folder)
+		if len(p.Warnings) != test.warnings {
+			t.Errorf("%+v: warnings %q", test, p.Warnings)
+		}
+	}
+}
+
 // Worker and invoker say which program runs what they don't.
 func TestPullRefusesBinding(t *testing.T) {
 	_, err := ReadWorker(lookupIn(environment("SERVICE_TYPE", "BINDING")))
