@@ -79,9 +79,6 @@ func (b azureBlob) empty() bool { return b.grows && b.size == 0 }
 
 // announced are the metadata that announce a block of so many bytes.
 func (b azureBlob) announced(size int, metadata map[string]string, mark string) (map[string]*string, error) {
-	if err := checkChange(b.metadata, metadata); err != nil {
-		return nil, err
-	}
 	a := announcement{At: b.size, End: b.size + int64(size)}
 	if b.size > 0 {
 		a.Prior = make(map[string]*string)
@@ -156,6 +153,9 @@ func (s *Azure) appendAt(ctx context.Context, name string, at int64, body []byte
 			return nil, cmp.Or(trouble, working.Err())
 		case answered(trouble) && !metAnother(trouble):
 			return nil, trouble // what is there doesn't explain it
+		}
+		if err := checkChange(there.metadata, metadata); err != nil && len(body) > 0 {
+			return nil, err
 		}
 		before := there.metadata
 		there, trouble = s.extend(working, name, there, body, metadata, mark)

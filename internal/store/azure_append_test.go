@@ -367,4 +367,14 @@ func TestAzureAppendRefused(t *testing.T) {
 	}
 	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) { answer(forward()) })
 	mustAppend(t, s, 3, "two", n2)
+
+	// What can't be announced is not tried.
+	var c recorder
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) { c.note(r); answer(forward()) })
+	large := func(v string) map[string]string { return map[string]string{"k": strings.Repeat(v, MaxMetadata-1)} }
+	mustAppend(t, s, 6, "", large("v"))
+	if _, err := s.Append(t.Context(), "blob", 6, []byte("three"), large("w")); err == nil || len(c.kinds) > 1 {
+		t.Errorf("too large a change: %v after %q", err, c.kinds)
+	}
+	mustAppend(t, s, 6, "", large("w"))
 }
