@@ -4,8 +4,8 @@
 // together.
 //
 // The files are what is deployed, byte for byte, and what "go test ./functions -update" writes from the
-// tables in write_test.go, so that what variants have in common is said once. README.md says why host.json
-// and function.json are as they are.
+// tables in write_test.go and sources_test.go, so that what variants have in common is said once.
+// docs/generate.md says why host.json and function.json are as they are.
 package functions
 
 import (

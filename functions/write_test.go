@@ -179,7 +179,6 @@ var (
 	limit = []setting{{"WORKER_TIMEOUT", "230"}}
 	calls = []setting{
 		{"FUNC_TO_INVOKE", ""},
-		{"WORKER_KEY", ""},
 		{"DELAY_BETWEEN_FUNCS", "0.25"},
 		{"INVOKER_TIMEOUT", "180"},
 	}

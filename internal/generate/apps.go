@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
@@ -100,7 +101,12 @@ func (r *reader) chooseForm(s *spec, fields map[string]*yaml.Node) {
 	if !s.pull {
 		r.chooseOutput(s, fields)
 	}
-	if mode := r.choice(r.drop, fields["append"], join(s.name, "append"), appends); mode != "" {
+	mode := r.choice(r.drop, fields["append"], join(s.name, "append"), appends)
+	if s.output && mode != "" && mode != "none" {
+		r.drop(fields["append"], join(s.name, "append"), "an output binding writes a blob for each message: expected none, or output: client")
+		mode = ""
+	}
+	if mode != "" {
 		s.choose("APPEND", upper(mode != "none"))
 		s.choose("TIMED_APPEND", upper(mode == "by-minute"))
 	}
@@ -204,19 +210,29 @@ func isOf(program, name string) bool {
 			return true
 		}
 	}
-	for _, s := range config.Settings() {
-		if (s.Name == name || s.Alias == name) && slices.ContainsFunc(s.Programs, func(p string) bool { return p == program || strings.HasPrefix(p, program+" ") }) {
-			return true
-		}
-	}
 	base, _, _ := strings.Cut(name, "__") // the identity form of a connection
-	for _, variant := range functions.Variants() {
-		if functions.Program(variant) == program && slices.ContainsFunc(presetSettings(variant), func(s Setting) bool { return s.Name == base }) {
-			return true
+	return settingsOf()[program][name] || settingsOf()[program][base]
+}
+
+// settingsOf are the names of the settings that each program, or the host for it, reads.
+var settingsOf = sync.OnceValue(func() map[string]map[string]bool {
+	names := map[string]map[string]bool{}
+	for _, program := range functions.Programs() {
+		names[program] = map[string]bool{}
+		for _, s := range config.Settings() {
+			if slices.ContainsFunc(s.Programs, func(p string) bool { return p == program || strings.HasPrefix(p, program+" ") }) {
+				names[program][s.Name] = true
+				names[program][s.Alias] = s.Alias != ""
+			}
 		}
 	}
-	return false
-}
+	for variant, settings := range presets() {
+		for _, s := range settings {
+			names[functions.Program(variant)][s.Name] = true
+		}
+	}
+	return names
+})
 
 // choice returns one of the values, or "" when there is none or another.
 func (r *reader) choice(complain complaint, n *yaml.Node, where string, values []string) string {

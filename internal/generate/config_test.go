@@ -122,6 +122,7 @@ var mistakes = []struct {
 	{"no approach", "apps: [{name: a, source: event-hub}]", []string{"a: it has no approach"}, false},
 	{"pulled events", "apps: [{name: a, source: event-grid, approach: pull}]", []string{"Event Grid can't be pulled from"}, false},
 	{"many in an output", "apps: [{name: a, source: event-hub, approach: push, output: binding, cardinality: many}]", []string{"an output binding writes messages one by one"}, true},
+	{"an output that appends", "apps: [{name: a, source: event-hub, approach: push, output: binding, append: joined}]", []string{"a: append: an output binding writes a blob for each message"}, true},
 	{"an output of Event Grid", "apps: [{name: a, source: event-grid, output: binding}]", []string{"a: output: the host can't name a blob"}, true},
 	{"cardinality of a pull", "apps: [{name: a, source: event-hub, approach: pull, cardinality: many}]", []string{"a: cardinality: an app whose approach is pull has no such option, only name, source,"}, true},
 	{"invoker of a push", "apps: [{name: a, source: event-hub, approach: push, invoker: true}]", []string{"a: invoker: an app whose approach is push"}, true},
@@ -231,7 +232,9 @@ func FuzzParse(f *testing.F) {
 			if strings.ContainsAny(a.Name, `/\`) || strings.Trim(a.Name, ".") == "" {
 				t.Errorf("app %q leads out of its folder", a.Name)
 			}
-			presetSettings(a.Variant) // panics at one that doesn't exist
+			if len(presets()[a.Variant]) == 0 {
+				t.Errorf("app %q is a %s, which there isn't", a.Name, a.Variant)
+			}
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"persistor/functions"
 )
@@ -46,16 +47,18 @@ func generateForever(output, handlers string) error {
 
 // However a run ends, every file is there as a whole or not at all, and the next run makes it good.
 func TestKilledRunsLeaveNoHalfFiles(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("the test's own program stands for a handler, and has to be a Linux program")
-	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, dir, output := read(t, self), t.TempDir(), t.TempDir()
-	for i, more := range []string{"", "another handler"} {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), append(program[:len(program):len(program)], more...), 0o777); err != nil {
+	dir, output := t.TempDir(), t.TempDir()
+	program := linuxProgram(strings.Repeat("a program ", 1<<19))
+	for i, more := range []string{"", "another program"} {
+		folder := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.Mkdir(folder, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, "push"), append(program[:len(program):len(program)], more...), 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,7 +71,7 @@ func TestKilledRunsLeaveNoHalfFiles(t *testing.T) {
 		for name, content := range tree(t, output) {
 			switch filepath.Base(name) {
 			case functions.Handler:
-				if n := len(content) - len(program); n != 0 && n != len("another handler") {
+				if n := len(content) - len(program); n != 0 && n != len("another program") {
 					t.Fatalf("%s has %d bytes, want %d or a little more", name, len(content), len(program))
 				}
 			case functions.HostFile, functions.FunctionFile, functions.SettingsFile:
@@ -86,7 +89,7 @@ func TestKilledRunsLeaveNoHalfFiles(t *testing.T) {
 	}
 }
 
-// killDuringTurn starts a generator and kills it once it is at work for the second time.
+// killDuringTurn starts a generator and kills it as soon as there is something to see of its second turn.
 func killDuringTurn(t *testing.T, self, handlers, output string) {
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), endless+"="+output, endless+"_HANDLERS="+handlers)
@@ -101,9 +104,28 @@ func killDuringTurn(t *testing.T, self, handlers, output string) {
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		if lines.Text() == "turn 2" {
+		if lines.Text() == "turn 1" {
+			awaitChange(t, filepath.Join(output, "a"))
 			return
 		}
 	}
 	t.Fatal("the generator ended by itself")
+}
+
+// awaitChange waits until a file is being written, be it in its place or beside it.
+func awaitChange(t *testing.T, folder string) {
+	before, err := os.Stat(filepath.Join(folder, functions.Handler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		now, err := os.Stat(filepath.Join(folder, functions.Handler))
+		if err != nil || now.Size() != before.Size() || !now.ModTime().Equal(before.ModTime()) {
+			return
+		}
+		if left, _ := filepath.Glob(filepath.Join(folder, ".*"+temporary)); len(left) > 0 {
+			return
+		}
+	}
+	t.Fatal("nothing is written")
 }

@@ -12,6 +12,7 @@
 package generate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,11 +115,10 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	output, err := filepath.Abs(firstOf(o.Output, c.Output, DefaultOutput))
+	output, err := filepath.Abs(cmp.Or(o.Output, c.Output, DefaultOutput))
 	if err != nil {
 		return Report{}, usagef("find output folder: %w", err)
 	}
-	report := Report{Planned: o.Plan, Output: output, Warnings: warnings}
 	programs := newPrograms(o)
 	defer programs.close()
 	if err := programs.check(needed(c.Apps)); err != nil {
@@ -131,20 +131,30 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if root != nil {
 		defer root.Close()
 	}
-	for _, a := range c.Apps {
-		planned, err := plan(root, output, a)
-		if err != nil {
-			return Report{}, err
-		}
-		if o.Zip {
-			planned.Package = a.Name + ".zip"
-		}
-		report.Apps = append(report.Apps, planned)
-	}
-	if o.Plan {
-		return report, nil
+	report := Report{Planned: o.Plan, Output: output, Warnings: warnings}
+	if report.Apps, err = planAll(root, output, c.Apps, programs); err != nil || o.Plan {
+		return report, err
 	}
 	return report, write(ctx, root, programs, report.Apps)
+}
+
+// planAll plans all apps before anything is written.
+func planAll(root *os.Root, output string, apps []App, programs *programs) ([]AppReport, error) {
+	var reports []AppReport
+	for _, a := range apps {
+		r, err := plan(root, output, a)
+		if err != nil {
+			return nil, err
+		}
+		if err := programs.compare(root, &r); err != nil {
+			return nil, err
+		}
+		if programs.options.Zip {
+			r.Package = a.Name + ".zip"
+		}
+		reports = append(reports, r)
+	}
+	return reports, nil
 }
 
 // openOutput opens the output folder, so that nothing leads out of it. It is nil for a plan when there is
@@ -174,9 +184,4 @@ func needed(apps []App) []string {
 		}
 	}
 	return programs
-}
-
-func firstOf(texts ...string) string {
-	i := slices.IndexFunc(texts, func(s string) bool { return s != "" })
-	return texts[i]
 }

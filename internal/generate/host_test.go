@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 
 	"persistor/emulator"
+	"persistor/functions"
 	"persistor/internal/app"
 	"persistor/internal/azurite/azuritetest"
 	"persistor/internal/host/hosttest"
@@ -39,6 +42,9 @@ type site struct {
 
 func newSite(t *testing.T, config string) *site {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("the test's own program stands for the handlers, and has to be a Linux program")
+	}
 	e, err := emulator.Start(emulator.Options{
 		Hubs:   []emulator.Hub{{Name: "rides"}},
 		Queues: []emulator.Queue{{Name: "orders"}},
@@ -49,7 +55,17 @@ func newSite(t *testing.T, config string) *site {
 	}
 	t.Cleanup(func() { _ = e.Close() })
 	s := &site{emulator: e, output: t.TempDir(), stored: t.TempDir()}
-	generateInto(t, s.output, config)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := t.TempDir()
+	for _, program := range functions.Programs() {
+		if err := os.Symlink(self, filepath.Join(programs, program)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	generateInto(t, s.output, config, func(o *Options) { o.Handler = programs })
 	return s
 }
 
@@ -234,6 +250,7 @@ func TestPullAppsRun(t *testing.T) {
 	azurite := azuritetest.Run(t) // the invoker's queue is there
 	for _, source := range []string{"event-hub", "service-bus-queue", "service-bus-topic"} {
 		t.Run(source, func(t *testing.T) {
+			t.Parallel() // a queue is drained after 3 s of silence
 			s := newSite(t, "apps: [{name: a, approach: pull, invoker: true, source: "+source+"}]")
 			s.put(t, 50)
 			workers := s.host(t, "a", "worker", entityOf(source)...)

@@ -152,6 +152,25 @@ func (p *programs) file(ctx context.Context, program string) (string, error) {
 	return file, nil
 }
 
+// compare finds out whether an app has its program already, which can be told only of one that needs no building.
+func (p *programs) compare(root *os.Root, a *AppReport) error {
+	handler := &a.Files[0]
+	file := p.files[a.Program]
+	if file == "" || handler.Action != Update {
+		return nil
+	}
+	source, err := os.Open(file)
+	if err != nil {
+		return usagef("read handler: %w", err)
+	}
+	defer source.Close()
+	same, err := isSame(root, filepath.Join(a.Name, handler.Path), source)
+	if same {
+		handler.Action = Keep
+	}
+	return err
+}
+
 // stillBuilding is how often a build says that it goes on.
 const stillBuilding = 10 * time.Second
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 
 	"persistor/functions"
 	"persistor/internal/config"
@@ -49,7 +50,7 @@ func mergeSettings(existing []byte, a App, filled []Setting) (merged []byte, cha
 	}
 	values, err := parseObject(document[at].value)
 	if err != nil {
-		return nil, nil, fmt.Errorf("Values: %w", err)
+		return nil, nil, fmt.Errorf("in Values: %w", err)
 	}
 	if values, changes, err = values.apply(a, filled); err != nil {
 		return nil, nil, err
@@ -84,7 +85,7 @@ func (o object) apply(a App, filled []Setting) (object, []SettingChange, error) 
 		}
 		var old string
 		if err := json.Unmarshal(o[i].value, &old); err != nil {
-			return nil, nil, fmt.Errorf("Values: %s is no string: correct it", want.Name)
+			return nil, nil, fmt.Errorf("in Values: %s is no string: correct it", want.Name)
 		}
 		if old == want.Value || slices.Contains(byKind, want.Name) && strings.EqualFold(old, want.Value) {
 			continue
@@ -105,7 +106,7 @@ type wanted struct {
 // chosen besides.
 func (a App) settings(filled []Setting) []wanted {
 	var all []wanted
-	for _, s := range presetSettings(a.Variant) {
+	for _, s := range presets()[a.Variant] {
 		if slices.Contains(a.Omit, s.Name) {
 			continue
 		}
@@ -131,33 +132,45 @@ func (a App) settings(filled []Setting) []wanted {
 // that they don't have.
 const targets = "FUNC_TO_INVOKE"
 
-// presetSettings are a variant's, in their order.
-func presetSettings(variant string) []Setting {
+// presets are the settings of each variant, in their order.
+var presets = sync.OnceValue(func() map[string][]Setting {
+	all := map[string][]Setting{}
+	for _, variant := range functions.Variants() {
+		settings, err := readPreset(variant)
+		if err != nil {
+			panic(err) // the presets are part of this program
+		}
+		all[variant] = settings
+	}
+	return all
+})
+
+func readPreset(variant string) ([]Setting, error) {
 	files, err := functions.Files(variant)
 	if err != nil {
-		panic(err) // variants are named by this package alone
+		return nil, err
 	}
 	content, err := fs.ReadFile(files, functions.SettingsFile)
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
 	document, err := parseObject(content)
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
 	values, err := parseObject(document[document.find("Values")].value)
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
 	var all []Setting
 	for _, m := range values {
-		var value string
-		if err := json.Unmarshal(m.value, &value); err != nil {
-			panic(err)
+		s := Setting{Name: m.name}
+		if err := json.Unmarshal(m.value, &s.Value); err != nil {
+			return nil, err
 		}
-		all = append(all, Setting{m.name, value})
+		all = append(all, s)
 	}
-	return all
+	return all, nil
 }
 
 // aliasOf is the other name of a setting, or "".
@@ -176,7 +189,7 @@ func aliasOf(name string) string {
 // shown is a value as a report may show it: as it is only where it is known not to be a secret, or is the
 // default that everybody has.
 func shown(variant, name, value string) string {
-	if slices.Contains(presetSettings(variant), Setting{name, value}) {
+	if slices.Contains(presets()[variant], Setting{name, value}) {
 		return value
 	}
 	open := strings.HasPrefix(name, "AzureWebJobs.") || slices.Contains(byOption, name)

@@ -69,7 +69,7 @@ func writeHandler(root *os.Root, place, program string, f *File) error {
 		return err
 	}
 	defer source.Close()
-	if f.Action == Update {
+	if f.Action != Create {
 		if same, err := isSame(root, place, source); err != nil {
 			return err
 		} else if same {
