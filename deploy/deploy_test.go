@@ -35,10 +35,10 @@ var hostSettings = []*regexp.Regexp{
 	regexp.MustCompile(`^FUNCTIONS_(EXTENSION_VERSION|WORKER_RUNTIME)$`),
 	regexp.MustCompile(`^WEBSITE_RUN_FROM_PACKAGE(_BLOB_MI_RESOURCE_ID)?$`),
 	// Triggers connect by themselves.
-	regexp.MustCompile(`^(EVENT_HUB_BINDING_CONNECTION_STR|SERVICE_BUS_BINDING_CONNECTION_STRING)(__(fullyQualifiedNamespace|credential|clientId))?$`),
+	regexp.MustCompile(`^(EVENT_HUB_BINDING_CONNECTION_STR|SERVICE_BUS_BINDING_CONNECTION_STRING)__(fullyQualifiedNamespace|credential|clientId)$`),
 	regexp.MustCompile(`^PERSISTOR_STORAGE_CONNECTION_STRING__queueServiceUri$`),
 	// Names in function.json, which the host puts the values of into triggers.
-	regexp.MustCompile(`^(BINDING_SERVICE|EVENT_HUB_NAME_BINDING|CONSUMER_GROUP|SERVICE_BUS_BINDING_(QUEUE|TOPIC|SUB)_NAME|PERSISTOR_SCHEDULE|PERSISTOR_QUEUE)$`),
+	regexp.MustCompile(`^PERSISTOR_(SCHEDULE|QUEUE)$`),
 }
 
 func TestKnownSettings(t *testing.T) {
