@@ -320,9 +320,50 @@ func TestNothingLeadsOutOfTheOutput(t *testing.T) {
 	}
 }
 
+// Where something else than a file has the place of one, it stays, and the error says what it is about.
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	for _, name := range []string{"handler", "host.json", "local.settings.json", "pull/function.json"} {
+		for kind, put := range map[string]func(place string) error{
+			"a folder":       func(place string) error { return os.Mkdir(place, 0o777) },
+			"a link":         func(place string) error { return os.Symlink("mine", place) },
+			"a link to none": func(place string) error { return os.Symlink("nothing", place) },
+		} {
+			output := t.TempDir()
+			place := filepath.Join(output, "a", filepath.FromSlash(name))
+			writeFile(t, filepath.Dir(place), "mine", "{}")
+			if err := put(place); err != nil {
+				t.Fatal(err)
+			}
+			before := entries(t, output)
+			_, err := Run(t.Context(), Options{Config: []byte(onePull), Output: output, Handler: handlers(t), Arch: runtime.GOARCH})
+			if err == nil || !strings.Contains(err.Error(), name+" is no regular file: put a file there, or remove it") {
+				t.Errorf("%s in place of %s: %v", kind, name, err)
+			}
+			if diff := cmp.Diff(before, entries(t, output)); diff != "" {
+				t.Errorf("%s in place of %s: something is written all the same: %s", kind, name, diff)
+			}
+		}
+	}
+}
+
+// entries are what there is in a folder, with its kind.
+func entries(t *testing.T, dir string) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		found = append(found, fs.FormatDirEntry(entry))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
 func TestFilesThatCannotBeUpdated(t *testing.T) {
 	for content, want := range map[string]string{
 		`{"IsEncrypted": true, "Values": {}}`:   "its values are encrypted",
+		"{\n  // mine\n}":                       "it is no JSON: line 2: ",
 		`{"Values": `:                           "it is no JSON",
 		`[]`:                                    "expected a JSON object",
 		`{"Values": []}`:                        "read Values: expected a JSON object",

@@ -26,11 +26,13 @@ func plan(root *os.Root, output string, a App) (AppReport, error) {
 		Folder: filepath.Join(output, a.Name),
 	}
 	f := folder{root, a.Name}
-	handler, err := f.has(functions.Handler)
-	if err != nil {
+	handler := File{Path: functions.Handler, Action: Create, mode: 0o755}
+	if there, err := f.has(functions.Handler); err != nil {
 		return r, err
+	} else if there {
+		handler.Action = Update // unless it turns out to be the same
 	}
-	r.Files = append(r.Files, File{Path: functions.Handler, Action: handler, mode: 0o755})
+	r.Files = append(r.Files, handler)
 	preset, err := functions.Files(a.Variant)
 	if err != nil {
 		return r, err
@@ -115,29 +117,39 @@ func (f folder) filledIn() ([]Setting, error) {
 	return filled, nil
 }
 
-// has says what would become of a file that is written anew whatever is in it.
-func (f folder) has(name string) (Action, error) {
+// has reports whether there is a file by a name. A link is refused, since it would be replaced rather than what
+// it leads to; so is a pipe, since to open it is to wait.
+func (f folder) has(name string) (bool, error) {
 	if f.root == nil {
-		return Create, nil
+		return false, nil
 	}
-	switch _, err := f.root.Stat(filepath.Join(f.name, name)); {
+	info, err := f.root.Lstat(filepath.Join(f.name, filepath.FromSlash(name)))
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Create, nil
+		return false, nil
 	case err != nil:
-		return "", fmt.Errorf("look at function app %s: %w", f.name, err)
+		return false, fmt.Errorf("read function app %s: %w", f.name, err)
+	case !info.Mode().IsRegular():
+		return false, fmt.Errorf("read function app %s: %s is no regular file: put a file there, or remove it", f.name, name)
 	}
-	return Update, nil
+	return true, nil
+}
+
+// functions are the folders with a function.json.
+func (f folder) functions() ([]string, error) {
+	dirs, err := subfolders(f.root, f.name)
+	return slices.DeleteFunc(dirs, func(dir string) bool {
+		_, err := f.root.Stat(filepath.Join(f.name, dir, functions.FunctionFile))
+		return err != nil
+	}), err
 }
 
 // read returns a file's content, nil when there is none.
 func (f folder) read(name string) ([]byte, error) {
-	if f.root == nil {
-		return nil, nil
+	if there, err := f.has(name); !there {
+		return nil, err
 	}
 	file, err := f.root.Open(filepath.Join(f.name, filepath.FromSlash(name)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("read function app %s: %w", f.name, err)
 	}
@@ -168,17 +180,12 @@ func (f folder) warnings(a App) ([]string, error) {
 	if hostFile != nil && !startsHandler(hostFile) {
 		warnings = append(warnings, fmt.Sprintf(`host.json is kept, and doesn't name the handler, so the host would not start it: add "customHandler" as the file of variant %s has it, or remove host.json and generate again`, a.Variant))
 	}
-	found, err := fs.Glob(f.root.FS(), path.Join(f.name, "*", functions.FunctionFile))
+	others, err := f.functions()
 	if err != nil {
 		return nil, fmt.Errorf("look for functions of %s: %w", f.name, err)
 	}
 	own := functions.Names()[functions.Program(a.Variant)]
-	var others []string
-	for _, file := range found {
-		if name := path.Base(path.Dir(file)); !slices.Contains(own, name) {
-			others = append(others, name)
-		}
-	}
+	others = slices.DeleteFunc(others, func(name string) bool { return slices.Contains(own, name) })
 	if len(others) > 0 {
 		warnings = append(warnings, fmt.Sprintf("%s stay beside %s, and the handler doesn't serve them: move them out, for the host would call it for them, too",
 			strings.Join(others, ", "), strings.Join(own, ", ")))

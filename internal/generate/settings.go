@@ -220,7 +220,12 @@ func parseObject(content []byte) (object, error) {
 	content = bytes.TrimPrefix(content, mark)
 	if !json.Valid(content) {
 		var v any
-		return nil, fmt.Errorf("it is no JSON: %w", json.Unmarshal(content, &v))
+		err := json.Unmarshal(content, &v)
+		line := 1
+		if wrong := (*json.SyntaxError)(nil); errors.As(err, &wrong) {
+			line += bytes.Count(content[:wrong.Offset], []byte("\n"))
+		}
+		return nil, fmt.Errorf("it is no JSON: line %d: %w: correct it, or move the file away to have it written anew", line, err)
 	}
 	d := json.NewDecoder(bytes.NewReader(content))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {

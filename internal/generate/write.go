@@ -2,6 +2,7 @@ package generate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -143,18 +145,50 @@ func replace(root *os.Root, place string, mode os.FileMode, content io.Reader) (
 
 // sweep removes what killed runs left in a folder, or of its package.
 func sweep(root *os.Root, folder string) error {
-	for _, pattern := range []string{"." + folder + ".zip-*", folder + "/.*", folder + "/*/.*"} {
-		left, err := fs.Glob(root.FS(), pattern+temporary)
-		if err != nil {
+	dirs, err := subfolders(root, folder)
+	if err != nil {
+		return err
+	}
+	if err := sweepFiles(root, ".", "."+folder+".zip-"); err != nil {
+		return err
+	}
+	for _, dir := range append(dirs, "") {
+		if err := sweepFiles(root, path.Join(folder, dir), "."); err != nil {
 			return err
-		}
-		for _, name := range left {
-			if err := root.Remove(filepath.FromSlash(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// sweepFiles removes the temporary files of one folder whose names begin with prefix.
+func sweepFiles(root *os.Root, dir, prefix string) error {
+	entries, err := readDir(root, dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) && isTemporary(e.Name()) {
+			err = cmp.Or(err, root.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
+
+// subfolders are the names of the folders within one, sorted. Links are none.
+func subfolders(root *os.Root, dir string) (names []string, err error) {
+	entries, err := readDir(root, dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// readDir lists a folder; one that isn't there has nothing in it.
+func readDir(root *os.Root, dir string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(root.FS(), dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return entries, err
 }
 
 func isTemporary(name string) bool { return strings.HasSuffix(name, temporary) }
