@@ -3,6 +3,7 @@ package generate
 import (
 	"bytes"
 	"context"
+	"debug/buildinfo"
 	"debug/elf"
 	"fmt"
 	"io"
@@ -70,7 +71,7 @@ func (p *programs) checkHandler(needed []string) error {
 		if info.IsDir() {
 			file = filepath.Join(file, program)
 		}
-		if err := checkProgram(file, p.options.Arch); err != nil {
+		if err := checkProgram(file, program, p.options.Arch); err != nil {
 			return err
 		}
 		p.files[program] = file
@@ -78,16 +79,22 @@ func (p *programs) checkHandler(needed []string) error {
 	return nil
 }
 
-// checkProgram finds out whether a function app could run a file.
-func checkProgram(file, arch string) error {
-	f, err := elf.Open(file)
-	if os.IsNotExist(err) {
+// checkProgram finds out whether a function app could run a file, and that it is not another one of the programs.
+func checkProgram(file, program, arch string) error {
+	content, err := os.Open(file)
+	if err != nil {
 		return usagef("find handler: %w", err)
 	}
+	defer content.Close()
+	f, err := elf.NewFile(content)
 	if err != nil {
 		return usagef("use handler %s: it is no Linux program: build it with GOOS=linux GOARCH=%s CGO_ENABLED=0", file, arch)
 	}
-	defer f.Close()
+	if build, err := buildinfo.Read(content); err == nil {
+		if other, ours := strings.CutPrefix(build.Path, module+"/cmd/"); ours && other != program {
+			return usagef("use handler %s: it is the program %s, and %s is needed: build ./cmd/%s", file, other, program, program)
+		}
+	}
 	if machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]; f.Machine != machine {
 		return usagef("use handler %s: it is for %v, and --arch %s wants %v", file, f.Machine, arch, machine)
 	}

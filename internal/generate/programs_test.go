@@ -76,8 +76,11 @@ func TestHandlersAreBuiltOnce(t *testing.T) {
 		}
 		for _, a := range report.Apps {
 			file := filepath.Join(a.Folder, functions.Handler)
-			if err := checkProgram(file, arch); err != nil {
+			if err := checkProgram(file, a.Program, arch); err != nil {
 				t.Error(err)
+			}
+			if err := checkProgram(file, "another", arch); err == nil || !strings.Contains(err.Error(), "it is the program "+a.Program+", and another is needed") {
+				t.Errorf("%v, want that it is another program", err)
 			}
 			info, err := os.Stat(file)
 			if err != nil || info.Mode().Perm() != 0o755 {
