@@ -48,12 +48,12 @@ func (r *reader) app(n *yaml.Node) (s spec, ok bool) {
 	if fields["name"] == nil {
 		r.wrong(n, "apps", "an entry has no name")
 	}
-	s.name = r.text(fields["name"], "apps: name")
+	s.name = r.appName(fields["name"], "apps: name")
 	if r.chooseSource(&s, n, fields) {
 		r.chooseForm(&s, fields)
 	}
 	if s.name != "" {
-		r.appName(fields["name"], s.name, s.name, s.invoker)
+		r.takeFolder(fields["name"], s.name, s.invoker)
 	}
 	return s, len(r.problems) == before
 }
@@ -171,7 +171,7 @@ func (r *reader) chooseSettings(s *spec, n *yaml.Node) {
 	for _, name := range sortedKeys(fields) {
 		value := fields[name]
 		switch {
-		case slices.Contains(byOption, name) || slices.ContainsFunc(s.set, func(c Setting) bool { return c.Name == name }):
+		case s.chosen(name):
 			r.drop(value, join(where, name), "an option of the app chooses it: remove it here")
 		case value.Kind != yaml.ScalarNode || value.ShortTag() == "!!null":
 			r.drop(value, join(where, name), "expected text, a number or true or false, got %s", describe(value))
@@ -194,7 +194,8 @@ func (r *reader) checkSettings(s *spec, fields map[string]*yaml.Node) {
 	seen := map[string]bool{} // workers and invoker read some of the same
 	for _, a := range s.apps() {
 		for _, p := range a.problems() {
-			if !slices.ContainsFunc(a.Set, func(c Setting) bool { return c.Name == p.Setting }) {
+			i := slices.IndexFunc(a.Set, func(c Setting) bool { return c.Name == p.Setting })
+			if i < 0 || strings.HasPrefix(a.Set[i].Value, reference) {
 				continue
 			}
 			where, node := join("settings", p.Setting), value(fields["settings"], p.Setting)
@@ -210,6 +211,10 @@ func (r *reader) checkSettings(s *spec, fields map[string]*yaml.Node) {
 		}
 	}
 }
+
+// reference is what a value begins with that the platform replaces, by that of a vault's secret for example.
+// https://learn.microsoft.com/azure/app-service/app-service-key-vault-references
+const reference = "@Microsoft."
 
 // triggers are the settings of an invoker's triggers, by option.
 var triggers = map[string]string{"schedule": "PERSISTOR_SCHEDULE", "queue": "PERSISTOR_QUEUE"}

@@ -2,12 +2,14 @@ package generate
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -50,6 +52,7 @@ func Parse(content []byte, lenient bool) (c Config, warnings []string, err error
 		c = r.config(root)
 	}
 	if len(r.problems) > 0 {
+		slices.SortStableFunc(r.problems, func(a, b Problem) int { return a.Line - b.Line })
 		return Config{}, nil, &Error{r.problems}
 	}
 	return c, r.warnings, nil
@@ -150,7 +153,7 @@ func (r *reader) document(content []byte) *yaml.Node {
 		r.wrong(nil, "", "it is larger than %d bytes", MaxConfig)
 		return nil
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	decoder := yaml.NewDecoder(bytes.NewReader(plainEscapes(content)))
 	var document yaml.Node
 	err := decoder.Decode(&document)
 	if errors.Is(err, io.EOF) {
@@ -172,6 +175,30 @@ func (r *reader) document(content []byte) *yaml.Node {
 	}
 	return document.Content[0]
 }
+
+// plainEscapes writes out what JSON may escape and the YAML parser doesn't know so: slashes, and characters in two
+// halves. Lines stay as they are.
+func plainEscapes(content []byte) []byte {
+	if !json.Valid(content) {
+		return content
+	}
+	return escape.ReplaceAllFunc(content, func(found []byte) []byte {
+		switch {
+		case string(found) == `\/`:
+			return found[1:]
+		case len(found) < 2*len(`\ud800`):
+			return found
+		}
+		var s string
+		if err := json.Unmarshal(slices.Concat([]byte(`"`), found, []byte(`"`)), &s); err != nil {
+			return found
+		}
+		return []byte(s)
+	})
+}
+
+// escape is one escape of JSON, those of two halves as a whole.
+var escape = regexp.MustCompile(`\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|.)`)
 
 func findAlias(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
@@ -198,7 +225,7 @@ func (r *reader) mapping(n *yaml.Node, where string) map[string]*yaml.Node {
 	for i := 0; i < len(n.Content); i += 2 {
 		name := n.Content[i].Value
 		if fields[name] != nil {
-			r.wrong(n.Content[i], where, "%s is there twice", name)
+			r.wrong(n.Content[i], where, "%s is there twice", label(name))
 		}
 		fields[name] = n.Content[i+1]
 	}
@@ -241,12 +268,23 @@ func (r *reader) unknown(fields map[string]*yaml.Node, where string, known []str
 	}
 }
 
-// appName checks the name of an app, which becomes a folder's.
-func (r *reader) appName(n *yaml.Node, where, name string, withInvoker bool) {
-	if !folderName.MatchString(name) || strings.HasSuffix(strings.ToLower(name), ".zip") {
-		r.wrong(n, where, "its name is no name for the folder of a function app: expected 1 to 60 letters, digits, periods, hyphens and underscores, with a letter or digit at both ends, and not .zip at the end")
-		return
+// appName reads the name of an app, which becomes a folder's. What it returns can be shown in any case.
+func (r *reader) appName(n *yaml.Node, where string) string {
+	before := len(r.problems)
+	name := r.text(n, where)
+	switch base, _, _ := strings.Cut(strings.ToLower(name), "."); {
+	case n == nil || len(r.problems) > before:
+	case !folderName.MatchString(name) || strings.HasSuffix(strings.ToLower(name), ".zip"):
+		name = label(name)
+		r.wrong(n, name, "its name is no name for the folder of a function app: expected 1 to 60 letters, digits, periods, hyphens and underscores, with a letter or digit at both ends, and not .zip at the end")
+	case deviceName.MatchString(base):
+		r.wrong(n, name, "its name is that of a device to Windows, which can't have such a folder: choose another one")
 	}
+	return name
+}
+
+// takeFolder makes sure that folders are of one app each, also where case makes no difference.
+func (r *reader) takeFolder(n *yaml.Node, name string, withInvoker bool) {
 	names := []string{name}
 	if withInvoker {
 		names = append(names, name+invokerSuffix)
@@ -257,13 +295,33 @@ func (r *reader) appName(n *yaml.Node, where, name string, withInvoker bool) {
 	for _, name := range names {
 		folded := strings.ToLower(name)
 		if other, taken := r.names[folded]; taken {
-			r.wrong(n, where, "the folder %s is that of another function app (%s): each has one of its own", name, other)
+			r.wrong(n, names[0], "the folder %s is that of another function app (%s): each has one of its own", name, other)
 		}
 		r.names[folded] = name
 	}
 }
 
-var folderName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$`)
+var (
+	folderName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$`)
+	// https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+	deviceName = regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`)
+)
+
+// maxLabel bounds names that messages repeat, in bytes.
+const maxLabel = 60
+
+// label is a name as messages show it, whatever is in it: within one line, and not at any length.
+func label(name string) string {
+	if len(name) > maxLabel {
+		name = strings.ToValidUTF8(name[:maxLabel], "") + "…"
+	}
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, name)
+}
 
 // describe says what a node is. Values can be secrets, and are not shown when they are long.
 func describe(n *yaml.Node) string {
@@ -284,7 +342,7 @@ func describe(n *yaml.Node) string {
 
 func join(where, name string) string {
 	if where == "" {
-		return name
+		return label(name)
 	}
-	return where + ": " + name
+	return where + ": " + label(name)
 }

@@ -3,8 +3,10 @@ package generate
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -111,6 +113,7 @@ var mistakes = []struct {
 	{"the invoker's folder", "apps: [{name: a, source: event-hub, approach: pull, invoker: true}, {name: a-invoker, source: event-grid}]", []string{"the folder a-invoker is that of another"}, false},
 	{"names that lead elsewhere", `{"persistorServices": [["EVENT_GRID_BINDING", "../a"], ["EVENT_GRID_BINDING", "/a"], ["EVENT_GRID_BINDING", "a/b"], ["EVENT_GRID_BINDING", ".."], ["EVENT_GRID_BINDING", "a\\b"], ["EVENT_GRID_BINDING", ""]]}`,
 		[]string{"6 to correct", "../a: its name is no name for the folder"}, false},
+	{"names of devices", "apps: [{name: CON, source: event-grid}, {name: nul.d, source: event-grid}, {name: com, source: event-grid}]", []string{"2 to correct", "CON: its name is that of a device", "nul.d: its name is"}, false},
 	{"an unknown type", `{"persistorServices": [["KAFKA", "a"]]}`, []string{`"KAFKA" is no type of persistor, expected one of EVENT_GRID_BINDING, EVENT_HUB_BINDING`}, false},
 	{"no entry", `{"persistorServices": [{"type": "KAFKA"}, ["EVENT_HUB_PULL"]]}`, []string{"2 to correct", "expected [TYPE, NAME]"}, false},
 	{"an option of another type", `{"persistorServices": [["EVENT_GRID_BINDING", "a", {"cardinality": "one", "metdata": "true"}]]}`,
@@ -134,6 +137,8 @@ var mistakes = []struct {
 		[]string{"3 to correct", "line 3: a: settings: BATCH_COUNT: expected a whole number from 1 to 262,144, got \"0\"", "SERVICE_BUS_SUB_NAME: expected", "INVOKER_TIMEOUT: expected seconds"}, false},
 	{"an unknown setting", "apps: [{name: a, source: event-hub, approach: pull, settings: {EVENT_HUB_NAM: b}}]", []string{"a: settings: EVENT_HUB_NAM: the worker knows no such setting"}, true},
 	{"a setting by option", "apps: [{name: a, source: event-hub, approach: pull, append: none, settings: {APPEND: true, SERVICE_TYPE: b}}]", []string{"APPEND: an option of the app chooses it", "SERVICE_TYPE: an option"}, true},
+	{"a schedule by two", `apps: [{name: a, source: event-hub, approach: pull, invoker: {schedule: "0 0 * * * *"}, settings: {PERSISTOR_SCHEDULE: "0 5 * * * *", AzureWebJobs.schedule.Disabled: true}}]`,
+		[]string{"2 to correct", "a: settings: PERSISTOR_SCHEDULE: an option of the app chooses it", "AzureWebJobs.schedule.Disabled: an option"}, true},
 	{"the invoker's setting", "apps: [{name: a, source: event-hub, approach: pull, settings: {FUNC_TO_INVOKE: b}}]", []string{"it is the invoker's, which the app doesn't have"}, true},
 	{"a setting that is none", `apps: [{name: a, source: event-hub, approach: pull, settings: {STORE_PARAM: [1], EVENT_HUB_NAME: "a\nb"}}]`, []string{"STORE_PARAM: expected text", "EVENT_HUB_NAME: has a line break"}, true},
 }
@@ -161,6 +166,46 @@ func TestMistakesAreAllTold(t *testing.T) {
 	}
 }
 
+// Whatever names are made of, each problem takes a line of its own, in the order of the configuration.
+func TestProblemsTakeALineEach(t *testing.T) {
+	name := `"a\nb\e[31m` + strings.Repeat("c", 1000) + `"`
+	for _, content := range []string{
+		"apps:\n- {name: " + name + ", " + name + ": 1, source: event-grid, settings: {" + name + ": 1}}\n- {name: a, source: b}\n" + name + ": 1",
+		"persistorServices:\n- [EVENT_GRID_BINDING, " + name + ", {" + name + ": 1}]\n- [A, " + name + "]\n- [A, b, {" + name + ": 1, " + name + ": 2}]\n" + name + ": 1",
+	} {
+		_, _, err := Parse([]byte(content), false)
+		wrong := err.(*Error)
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != 1+len(wrong.Problems) || len(lines) < 5 {
+			t.Errorf("%d lines for %d problems: %q", len(lines), len(wrong.Problems), err)
+		}
+		for _, line := range lines {
+			if len(line) > 500 || strings.ContainsFunc(line, unicode.IsControl) {
+				t.Errorf("%q is long, or has control characters", line)
+			}
+		}
+		if !slices.IsSortedFunc(wrong.Problems, func(a, b Problem) int { return a.Line - b.Line }) {
+			t.Errorf("%v: the lines are not in order", err)
+		}
+	}
+}
+
+// YAML's parser doesn't take all that JSON has.
+func TestEveryEscapeOfJSONIsTaken(t *testing.T) {
+	c, _, err := Parse([]byte(`{"persistorServices": [["EVENT_GRID_BINDING", "\u0061"]], "output": "..\/\ud83d\ude00\\\\/\"\\ud83d"}`), false)
+	if want := "../😀\\\\/\"\\ud83d"; err != nil || c.Output != want {
+		t.Errorf("%q, %v, want %q", c.Output, err, want)
+	}
+}
+
+func TestReferencesToAVaultPass(t *testing.T) {
+	reference := `"@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/s)"`
+	_, _, err := Parse([]byte("apps: [{name: a, source: event-hub, approach: pull, invoker: true, settings: {FUNC_TO_INVOKE: "+reference+", EVENT_HUB_CONN_STRING: "+reference+"}}]"), false)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestConfigurationIsBounded(t *testing.T) {
 	large := "# " + strings.Repeat("a", MaxConfig)
 	if _, _, err := Parse([]byte(large), false); err == nil || !strings.Contains(err.Error(), "larger than") {
@@ -182,7 +227,7 @@ func TestSchemaAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	beyond := []string{"a name twice", "the same folder", "the invoker's folder", "two documents", "an alias", "a setting of a bad value", "an unknown setting", "a setting by option", "the invoker's setting"}
+	beyond := []string{"a name twice", "the same folder", "the invoker's folder", "names of devices", "two documents", "an alias", "a schedule by two", "a setting of a bad value", "an unknown setting", "a setting by option", "the invoker's setting"}
 	for _, test := range mistakes {
 		var value any
 		if strings.Contains(test.content, "persistorServices") || yaml.Unmarshal([]byte(test.content), &value) != nil || strings.Contains(strings.Join(beyond, ","), test.name) {

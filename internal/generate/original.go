@@ -70,7 +70,7 @@ func (r *reader) originalEntry(n *yaml.Node) (s spec, ok bool) {
 		return s, false
 	}
 	before := len(r.problems)
-	name := r.text(n.Content[1], "NAME")
+	name := r.appName(n.Content[1], "NAME")
 	kind := strings.ToUpper(r.text(n.Content[0], name))
 	s, known := kinds[kind]
 	if !known {
@@ -81,7 +81,7 @@ func (r *reader) originalEntry(n *yaml.Node) (s spec, ok bool) {
 	if len(n.Content) == 3 {
 		r.originalOptions(&s, kind, n.Content[2])
 	}
-	r.appName(n.Content[1], name, name, s.invoker)
+	r.takeFolder(n.Content[1], name, s.invoker)
 	return s, len(r.problems) == before
 }
 
@@ -142,6 +142,7 @@ func (r *reader) originalValue(where string, n *yaml.Node, values []string) (val
 func (r *reader) remark(s *spec, kind string, given map[string]*yaml.Node, cardinality string) {
 	if cardinality == "one" && given["timed_append"] == nil && given["append"] != nil && strings.ToLower(given["append"].Value) == "true" {
 		s.choose("TIMED_APPEND", "TRUE")
+		r.warnings = append(r.warnings, s.name+": append with cardinality one sets TIMED_APPEND, too, as in the original: add timed_append false to have one blob go on")
 	}
 	if given[receiveDuration] != nil {
 		setting := "EVENT_HUB_RECEIVE_DURATION"

@@ -50,6 +50,19 @@ func with(settings map[string]string, more ...string) map[string]string {
 
 // The original's sample runs unchanged, and gives the folders and the settings that it gave: where they had a
 // value the same, else the default or nothing. An invoker's are in its own app.
+func TestAppendOneByOneIsTold(t *testing.T) {
+	for content, want := range map[string]bool{
+		`{"cardinality": "one", "append": "true"}`:                          true,
+		`{"cardinality": "one", "append": "true", "timed_append": "false"}`: false,
+		`{"cardinality": "many", "append": "true"}`:                         false,
+	} {
+		_, warnings, err := Parse([]byte(`{"persistorServices": [["EVENT_HUB_BINDING", "a", `+content+`]]}`), false)
+		if told := len(warnings) == 1 && strings.Contains(warnings[0], "sets TIMED_APPEND"); err != nil || told != want {
+			t.Errorf("%s: %q, %v, want a note: %v", content, warnings, err, want)
+		}
+	}
+}
+
 func TestOriginalSampleGivesWhatItGave(t *testing.T) {
 	output := t.TempDir()
 	report := generateInto(t, output, string(read(t, "testdata/generator_config.json")))

@@ -72,13 +72,23 @@ func (s spec) ofInvoker() []Setting {
 			set = append(set, c)
 		}
 	}
+	return slices.Concat(set, s.triggers(), s.invokerSet)
+}
+
+// triggers are the settings that turn on what starts the invoker's runs besides HTTP.
+func (s spec) triggers() (set []Setting) {
 	if s.schedule != "" {
-		set = append(set, Setting{"PERSISTOR_SCHEDULE", s.schedule}, Setting{"AzureWebJobs.schedule.Disabled", "false"})
+		set = append(set, Setting{triggers["schedule"], s.schedule}, Setting{"AzureWebJobs.schedule.Disabled", "false"})
 	}
 	if s.queue != "" {
-		set = append(set, Setting{"PERSISTOR_QUEUE", s.queue}, Setting{"AzureWebJobs.queue.Disabled", "false"})
+		set = append(set, Setting{triggers["queue"], s.queue}, Setting{"AzureWebJobs.queue.Disabled", "false"})
 	}
-	return append(set, s.invokerSet...)
+	return set
+}
+
+// chosen reports whether it is by an option that a setting has its value.
+func (s spec) chosen(name string) bool {
+	return slices.Contains(byOption, name) || slices.ContainsFunc(slices.Concat(s.set, s.triggers()), func(c Setting) bool { return c.Name == name })
 }
 
 // choose notes a setting that an option chose. The last word on a setting holds.
