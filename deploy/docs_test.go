@@ -105,3 +105,64 @@ func TestPagesGiveKnownParameters(t *testing.T) {
 		t.Errorf("only %d parameters were found: the pattern has gone blind", seen)
 	}
 }
+
+// routes are the sections of docs/deploy.md that a reader goes through, one after the other.
+var routes = [][]string{
+	{"### By azd", "### A run"},
+	{"### By az alone", "### A run"},
+	{"### Pushed instead of pulled"},
+	{"### Two identities", "### Images and manifests"},
+	{"## Premium"},
+	{"## Removing"},
+}
+
+var (
+	shell     = regexp.MustCompile("(?ms)^```sh\n(.*?)^```")
+	variable  = regexp.MustCompile(`\$\{?([A-Za-z_]\w*)`)
+	assigned  = regexp.MustCompile(`(?m)^(?:export )?([A-Za-z_]\w*)=`)
+	outputs   = regexp.MustCompile(`(?m)^output (\w+)`)
+	allOfThem = []string{"properties.outputs", "azd env get-values"} // what makes variables of a template's outputs
+)
+
+// On every route a variable has its value before a command uses it.
+func TestVariablesAreSetBeforeTheyAreUsed(t *testing.T) {
+	page := read(t, "../docs/deploy.md")
+	for _, route := range routes {
+		known := map[string]bool{}
+		uses := 0
+		for _, title := range route {
+			for _, block := range shell.FindAllStringSubmatch(section(t, page, title), -1) {
+				for line := range strings.Lines(strings.ReplaceAll(block[1], "\\\n", " ")) {
+					for _, m := range variable.FindAllStringSubmatch(line, -1) {
+						if uses++; !known[m[1]] {
+							t.Errorf("docs/deploy.md, %v: nothing has set %s before: %s", route, m[1], line)
+						}
+					}
+					for _, m := range assigned.FindAllStringSubmatch(line, -1) {
+						known[m[1]] = true
+					}
+					if slices.ContainsFunc(allOfThem, func(text string) bool { return strings.Contains(line, text) }) {
+						for _, m := range outputs.FindAllStringSubmatch(read(t, "flex/main.bicep"), -1) {
+							known[m[1]] = true
+						}
+						known["AZURE_RESOURCE_GROUP"] = known["AZURE_RESOURCE_GROUP"] || strings.Contains(line, "azd env")
+					}
+				}
+			}
+		}
+		if uses == 0 {
+			t.Errorf("docs/deploy.md, %v: no variable is used: the pattern has gone blind", route)
+		}
+	}
+}
+
+// section is the text from a title up to the next one of any level.
+func section(t *testing.T, page, title string) string {
+	t.Helper()
+	_, text, found := strings.Cut(page, "\n"+title+"\n")
+	if !found {
+		t.Fatalf("docs/deploy.md has no section %q", title)
+	}
+	text, _, _ = strings.Cut(text, "\n#")
+	return text
+}
