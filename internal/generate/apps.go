@@ -264,9 +264,14 @@ func isOf(program, name string) bool {
 			return true
 		}
 	}
-	base, _, _ := strings.Cut(name, "__") // the identity form of a connection
-	return settingsOf()[program][name] || settingsOf()[program][base]
+	base, form, _ := strings.Cut(name, "__")
+	return settingsOf()[program][name] || settingsOf()[program][base] && !open()[base] && slices.Contains(identityForms, form)
 }
+
+// identityForms are what may follow the name of a connection and two underscores.
+// https://learn.microsoft.com/azure/azure-functions/functions-reference#configure-an-identity-based-connection
+var identityForms = []string{"accountName", "blobServiceUri", "queueServiceUri", "serviceUri", "fullyQualifiedNamespace",
+	"credential", "clientId", "managedIdentityResourceId", "tenantId"}
 
 // settingsOf are the names of the settings that each program, or the host for it, reads.
 var settingsOf = sync.OnceValue(func() map[string]map[string]bool {

@@ -136,6 +136,8 @@ var mistakes = []struct {
 	{"a setting of a bad value", "apps:\n- {name: a, source: service-bus-topic, approach: pull, invoker: true, settings: {\n  BATCH_COUNT: 0, SERVICE_BUS_SUB_NAME: a b, INVOKER_TIMEOUT: soon}}",
 		[]string{"3 to correct", "line 3: a: settings: BATCH_COUNT: expected a whole number from 1 to 262,144, got \"0\"", "SERVICE_BUS_SUB_NAME: expected", "INVOKER_TIMEOUT: expected seconds"}, false},
 	{"an unknown setting", "apps: [{name: a, source: event-hub, approach: pull, settings: {EVENT_HUB_NAM: b}}]", []string{"a: settings: EVENT_HUB_NAM: the worker knows no such setting"}, true},
+	{"settings of no identity", "apps: [{name: a, source: event-hub, approach: pull, settings: {EVENT_HUB_NAME__clientId: b, EVENT_HUB_CONN_STRING__fullyQualifiedNamspace: b}}]",
+		[]string{"2 to correct", "EVENT_HUB_NAME__clientId: the worker knows no such setting", "EVENT_HUB_CONN_STRING__fullyQualifiedNamspace: the worker"}, true},
 	{"a setting by option", "apps: [{name: a, source: event-hub, approach: pull, append: none, settings: {APPEND: true, SERVICE_TYPE: b}}]", []string{"APPEND: an option of the app chooses it", "SERVICE_TYPE: an option"}, true},
 	{"a schedule by two", `apps: [{name: a, source: event-hub, approach: pull, invoker: {schedule: "0 0 * * * *"}, settings: {PERSISTOR_SCHEDULE: "0 5 * * * *", AzureWebJobs.schedule.Disabled: true}}]`,
 		[]string{"2 to correct", "a: settings: PERSISTOR_SCHEDULE: an option of the app chooses it", "AzureWebJobs.schedule.Disabled: an option"}, true},
@@ -227,7 +229,7 @@ func TestSchemaAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	beyond := []string{"a name twice", "the same folder", "the invoker's folder", "names of devices", "two documents", "an alias", "a schedule by two", "a setting of a bad value", "an unknown setting", "a setting by option", "the invoker's setting"}
+	beyond := []string{"a name twice", "the same folder", "the invoker's folder", "names of devices", "two documents", "an alias", "a schedule by two", "a setting of a bad value", "an unknown setting", "settings of no identity", "a setting by option", "the invoker's setting"}
 	for _, test := range mistakes {
 		var value any
 		if strings.Contains(test.content, "persistorServices") || yaml.Unmarshal([]byte(test.content), &value) != nil || strings.Contains(strings.Join(beyond, ","), test.name) {
