@@ -2,9 +2,11 @@ package generate
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +20,25 @@ import (
 
 // endless is the variable that makes this program a generator that never stops; its value is the output.
 const endless = "PERSISTOR_TEST_GENERATE_INTO"
+
+// sweeper is content during whose reading another run sweeps the folder.
+type sweeper struct{ root *os.Root }
+
+func (s sweeper) Read([]byte) (int, error) {
+	return 0, cmp.Or(sweep(s.root, "a"), io.EOF)
+}
+
+// Two runs in one folder: that which loses its file says why.
+func TestAnotherRunIsTold(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := replace(root, "a/handler", 0o755, sweeper{root}); err == nil || !strings.Contains(err.Error(), "another run in the same folder") {
+		t.Errorf("%v, want an error about another run", err)
+	}
+}
 
 func TestMain(m *testing.M) {
 	if program := os.Getenv("PERSISTOR_TEST_PROCESS"); program != "" {

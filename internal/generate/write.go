@@ -140,7 +140,12 @@ func replace(root *os.Root, place string, mode os.FileMode, content io.Reader) (
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return root.Rename(name, place)
+	if err := root.Rename(name, place); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("put %s in its place: somebody removed it, as another run in the same folder does: run it again when that has ended", place)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // sweep removes what killed runs left in a folder, or of its package.
