@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"persistor/functions"
@@ -68,7 +69,7 @@ func packable(root *os.Root, folder string) ([]string, error) {
 				return fs.SkipDir
 			}
 			return nil
-		case entry.IsDir() || inside == functions.SettingsFile || isTemporary(name):
+		case entry.IsDir() || isSettings(entry.Name()) || isTemporary(name):
 			return nil
 		case !entry.Type().IsRegular():
 			return fmt.Errorf("%s is no regular file: remove it, or name it in .funcignore", inside)
@@ -84,7 +85,19 @@ func packable(root *os.Root, folder string) ([]string, error) {
 		return nil
 	})
 	slices.Sort(names)
+	for _, needed := range []string{functions.HostFile, functions.Handler} {
+		if err == nil && !slices.Contains(names, needed) {
+			err = fmt.Errorf(".funcignore leaves out %s, without which the host starts nothing: except it there with !%s", needed, needed)
+		}
+	}
 	return names, err
+}
+
+// isSettings reports whether a file is local.settings.json, in whatever case, or a copy of it by another ending: it has
+// secrets.
+func isSettings(name string) bool {
+	base, _, _ := strings.Cut(strings.ToLower(functions.SettingsFile), ".json")
+	return strings.HasPrefix(strings.ToLower(name), base)
 }
 
 func packFiles(ctx context.Context, z *zip.Writer, root *os.Root, folder string, names []string) error {
