@@ -70,7 +70,12 @@ func ReadPush(lookup Lookup) (Push, error) {
 	folder := ""
 	switch p.Service {
 	case BindingEventHub:
-		p.Hub.Name = cmp.Or(p.Hub.Name, entityPath(connection))
+		entity := entityPath(connection)
+		p.Hub.Name = cmp.Or(p.Hub.Name, entity)
+		// https://learn.microsoft.com/azure/azure-functions/functions-bindings-event-hubs-trigger
+		if entity != "" && !strings.EqualFold(p.Hub.Name, entity) {
+			r.warn("%s differs from the EntityPath in %s, which is the hub that the host reads: have them agree, or remove one of them", hubNameBindingSetting, hubBindingSetting)
+		}
 		if folder = p.Hub.Name; folder == "" && p.Storage.Folder == "" && !r.blames(hubNameBindingSetting) {
 			r.problem(hubNameBindingSetting, "not set, and %s has no EntityPath: expected the hub's name", hubBindingSetting)
 		}

@@ -55,6 +55,17 @@ func pushEnvironment(of Service, changes ...string) map[string]string {
 	return settings
 }
 
+func TestPushWarnsOfTwoHubs(t *testing.T) {
+	for entity, want := range map[string]int{"": 0, ";EntityPath=Telemetry": 0, ";EntityPath=another": 1} {
+		settings := pushEnvironment(BindingEventHub)
+		settings["EVENT_HUB_BINDING_CONNECTION_STR"] += entity
+		p, err := ReadPush(func(name string) (string, bool) { value, ok := settings[name]; return value, ok })
+		if err != nil || p.Hub.Name != "telemetry" || len(p.Warnings) != want {
+			t.Errorf("%q: hub %q, warnings %q, %v; want telemetry and %d", entity, p.Hub.Name, p.Warnings, err, want)
+		}
+	}
+}
+
 // isOfPush reports whether the push program alone reads a setting of this name.
 func isOfPush(setting string) bool {
 	return !slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Name == setting && !s.ofPush() })
