@@ -323,6 +323,9 @@ func label(name string) string {
 	}, name)
 }
 
+// quotable bounds the values that messages repeat, in bytes: a worker key has 16 at least, other keys more.
+const quotable = 15
+
 // describe says what a node is. Values can be secrets, and are not shown when they are long.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
@@ -334,7 +337,7 @@ func describe(n *yaml.Node) string {
 	if n.ShortTag() == "!!null" {
 		return "nothing"
 	}
-	if len(n.Value) > 24 {
+	if len(n.Value) > quotable {
 		return fmt.Sprintf("a value of %d bytes", len(n.Value))
 	}
 	return fmt.Sprintf("%q", n.Value)

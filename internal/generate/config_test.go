@@ -118,6 +118,8 @@ var mistakes = []struct {
 	{"no entry", `{"persistorServices": [{"type": "KAFKA"}, ["EVENT_HUB_PULL"]]}`, []string{"2 to correct", "expected [TYPE, NAME]"}, false},
 	{"an option of another type", `{"persistorServices": [["EVENT_GRID_BINDING", "a", {"cardinality": "one", "metdata": "true"}]]}`,
 		[]string{"2 to correct", "a: cardinality: EVENT_GRID_BINDING has no such option, only append, timed_append, metadata, output_binding", "a: metdata"}, true},
+	{"an option in two cases", `{"persistorServices": [["EVENT_GRID_BINDING", "a", {"append": "true", "Append": "false"}]]}`, []string{"a: append: it is there twice"}, false},
+	{"a value that may be a key", `{"persistorServices": [["EVENT_GRID_BINDING", "a", {"append": "0123456789abcdef"}]]}`, []string{"a: append: expected true or false, got a value of 16 bytes"}, true},
 	{"a bad value", `{"persistorServices": [["EVENT_HUB_BINDING", "a", {"cardinality": "some"}]]}`, []string{`a: cardinality: expected one or many, got "some"`}, true},
 	{"an unknown field", `{"persistorServices": [["EVENT_HUB_BINDING", "a"]], "outptu": "b"}`, []string{"outptu: there is no such option, only persistorServices, output"}, true},
 	{"an unknown source", "apps: [{name: a, source: kafka}]", []string{"line 1: a: source: expected one of event-grid, event-hub, service-bus-queue, service-bus-topic, got \"kafka\""}, false},

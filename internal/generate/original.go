@@ -100,6 +100,9 @@ func (r *reader) originalOptions(s *spec, kind string, n *yaml.Node) {
 			r.drop(fields[written], join(s.name, written), "%s has no such option, only %s", kind, strings.Join(known, ", "))
 			continue
 		}
+		if given[strings.ToLower(written)] != nil {
+			r.wrong(fields[written], join(s.name, written), "it is there twice, in another case")
+		}
 		given[strings.ToLower(written)] = fields[written]
 	}
 	var card string
