@@ -50,6 +50,25 @@ func with(settings map[string]string, more ...string) map[string]string {
 
 // The original's sample runs unchanged, and gives the folders and the settings that it gave: where they had a
 // value the same, else the default or nothing. An invoker's are in its own app.
+// An invoker that comes later goes by the identity that its workers have.
+func TestInvokerTakesIdentityFromWorkers(t *testing.T) {
+	output := t.TempDir()
+	writeFile(t, output, "a/local.settings.json", `{"Values": {"EVENT_HUB_CONN_STRING__fullyQualifiedNamespace": "n.servicebus.windows.net",
+		"PERSISTOR_STORAGE_CONNECTION_STRING__blobServiceUri": "https://s.blob.core.windows.net", "AzureWebJobsStorage__accountName": "s",
+		"EVENT_HUB_NAME__mine": "b", "MINE__clientId": "c"}}`)
+	generateInto(t, output, `{"persistorServices": [["EVENT_HUB_PULL", "a", {"invoker": "true"}]]}`)
+	settings := string(read(t, filepath.Join(output, "a-invoker", "local.settings.json")))
+	for _, want := range []string{`"EVENT_HUB_CONN_STRING__fullyQualifiedNamespace": "n.servicebus.windows.net"`,
+		`"PERSISTOR_STORAGE_CONNECTION_STRING__blobServiceUri": "https://s.blob.core.windows.net"`, `"AzureWebJobsStorage__accountName": "s"`} {
+		if !strings.Contains(settings, want) {
+			t.Errorf("%s lacks %s", settings, want)
+		}
+	}
+	if strings.Contains(settings, "mine") || strings.Contains(settings, "MINE") {
+		t.Errorf("%s has what is no identity of a connection", settings)
+	}
+}
+
 func TestAppendOneByOneIsTold(t *testing.T) {
 	for content, want := range map[string]bool{
 		`{"cardinality": "one", "append": "true"}`:                          true,

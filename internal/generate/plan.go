@@ -114,6 +114,7 @@ func (f folder) filledIn() ([]Setting, error) {
 			filled = append(filled, Setting{name, text})
 		}
 	}
+	slices.SortFunc(filled, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })
 	return filled, nil
 }
 

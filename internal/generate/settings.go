@@ -117,6 +117,12 @@ func (a App) settings(filled []Setting) []wanted {
 		}
 		all = append(all, w)
 	}
+	for _, s := range filled { // a connection by identity is known by what comes after its name
+		base, form, _ := strings.Cut(s.Name, "__")
+		if slices.Contains(identityForms, form) && slices.ContainsFunc(all, func(w wanted) bool { return w.Name == base }) {
+			all = append(all, wanted{s, false})
+		}
+	}
 	for _, s := range a.Set {
 		i := slices.IndexFunc(all, func(w wanted) bool { return w.Name == s.Name })
 		if i < 0 {
