@@ -64,6 +64,13 @@ func TestInvokerTakesIdentityFromWorkers(t *testing.T) {
 			t.Errorf("%s lacks %s", settings, want)
 		}
 	}
+	for _, file := range []string{settings, string(read(t, filepath.Join(output, "a", "local.settings.json")))} {
+		for _, connection := range []string{`"AzureWebJobsStorage":`, `"EVENT_HUB_CONN_STRING":`, `"PERSISTOR_STORAGE_CONNECTION_STRING":`} {
+			if strings.Contains(file, connection) {
+				t.Errorf("%s has %s beside the identity", file, connection)
+			}
+		}
+	}
 	if strings.Contains(settings, "mine") || strings.Contains(settings, "MINE") {
 		t.Errorf("%s has what is no identity of a connection", settings)
 	}

@@ -70,8 +70,19 @@ func mergeSettings(existing []byte, a App, filled []Setting) (merged []byte, cha
 // apply sets the values of an app.
 func (o object) apply(a App, filled []Setting) (object, []SettingChange, error) {
 	var changes []SettingChange
-	for _, want := range a.settings(filled) {
+	all := a.settings(filled)
+	identities := map[string]bool{} // connections that an identity makes
+	for _, m := range o {
+		identities[connectionOf(m.name)] = true
+	}
+	for _, want := range all {
+		identities[connectionOf(want.Name)] = true
+	}
+	for _, want := range all {
 		i := o.find(want.Name)
+		if i < 0 && identities[want.Name] && !want.chosen {
+			continue // a connection string would go before the identity
+		}
 		if i < 0 {
 			if alias := aliases()[want.Name]; alias != "" && o.find(alias) >= 0 && !want.chosen {
 				continue
@@ -118,8 +129,7 @@ func (a App) settings(filled []Setting) []wanted {
 		all = append(all, w)
 	}
 	for _, s := range filled { // a connection by identity is known by what comes after its name
-		base, form, _ := strings.Cut(s.Name, "__")
-		if slices.Contains(identityForms, form) && slices.ContainsFunc(all, func(w wanted) bool { return w.Name == base }) {
+		if slices.ContainsFunc(all, func(w wanted) bool { return w.Name == connectionOf(s.Name) }) {
 			all = append(all, wanted{s, false})
 		}
 	}
@@ -132,6 +142,14 @@ func (a App) settings(filled []Setting) []wanted {
 		all[i] = wanted{s, true}
 	}
 	return all
+}
+
+// connectionOf is the connection that a setting of an identity is about; "" for any other setting.
+func connectionOf(name string) string {
+	if base, form, _ := strings.Cut(name, "__"); slices.Contains(identityForms, form) {
+		return base
+	}
+	return ""
 }
 
 // targets is the setting that tells where the workers are. In a folder of the original it names a function
