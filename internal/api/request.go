@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -84,7 +86,7 @@ func parseInvocation(query url.Values, body []byte, budget time.Duration) (fanou
 	}
 	n, err1 := number(query, paramN, in.N, fanout.MaxUnits)
 	perFunc, err2 := number(query, paramPerFunc, in.PerFunc, fanout.MaxTasks)
-	size, err3 := number(query, paramBatchSize, in.BatchStoreSize, maxBatchCount)
+	size, err3 := batchSize(query, in.BatchStoreSize)
 	exclusive, err4 := boolean(query, paramExclusive, in.Exclusive, true)
 	req := fanout.Request{N: n, PerFunc: perFunc, Partitions: in.Partitions, Sessions: in.Sessions, From: in.From, Batch: in.Batch, Beside: !exclusive}
 	err := errors.Join(err1, err2, err3, err4, checkPartitions(in.Partitions), checkSessions(in.Sessions, maxSessions, maxBody),
@@ -110,7 +112,7 @@ func parsePull(query url.Values) (fanout.Request, error) {
 		return fanout.Request{}, err
 	}
 	tasks, err1 := number(query, paramN, nil, fanout.MaxTasks)
-	size, err2 := number(query, paramBatchSize, nil, maxBatchCount)
+	size, err2 := batchSize(query, nil)
 	return fanout.Request{N: 1, PerFunc: max(1, tasks), Batch: work.Batch{Count: size}}, oneLine(errors.Join(err1, err2))
 }
 
@@ -183,15 +185,46 @@ func decode(body []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("it ends too early")
-		}
-		return fmt.Errorf("read body as JSON: %s", cut(strings.TrimPrefix(err.Error(), "json: ")))
+		return fmt.Errorf("read body as JSON: %s", cut(plainly(err)))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("read body as JSON: something follows the object")
 	}
 	return nil
+}
+
+// plainly says what is wrong with JSON, without the words of this program's types.
+func plainly(err error) string {
+	var mistyped *json.UnmarshalTypeError
+	var malformed *json.SyntaxError
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "it ends too early"
+	case errors.As(err, &mistyped) && mistyped.Field == "":
+		return fmt.Sprintf("it is of type %s: want an object", mistyped.Value)
+	case errors.As(err, &mistyped):
+		return fmt.Sprintf("%s is of type %s: want %s", mistyped.Field, mistyped.Value, wanted(mistyped.Type))
+	case errors.As(err, &malformed):
+		return fmt.Sprintf("%s, at byte %d", malformed, malformed.Offset)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
+
+// wanted is what a field of a type takes, in JSON's words.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Int, reflect.Int64:
+		return "a whole number"
+	}
+	return "an object"
 }
 
 // onlyParams refuses query parameters other than those named and the Functions host's own.
@@ -226,6 +259,12 @@ func number(query url.Values, name string, body *int, most int) (int, error) {
 		found = n
 	}
 	return found, nil
+}
+
+// batchSize is a number of messages. The original cut what was too much to its own limit, which is the same here.
+func batchSize(query url.Values, body *int) (int, error) {
+	n, err := number(query, paramBatchSize, body, math.MaxInt32)
+	return min(n, maxBatchCount), err
 }
 
 // boolean returns a truth value out of the query or the body, or otherwise when it is in neither.

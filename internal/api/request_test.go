@@ -17,11 +17,26 @@ import (
 
 const most = 100 * time.Second
 
+func TestBatchSizeIsCutAsTheOriginalDid(t *testing.T) {
+	for _, query := range []string{"batch_store_size=10000", "batch_store_size=10001", "batch_store_size=2000000000"} {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pull, err1 := parsePull(values)
+		run, err2 := parseInvocation(values, nil, most)
+		if err1 != nil || err2 != nil || pull.Batch.Count != maxBatchCount || run.Batch.Count != maxBatchCount {
+			t.Errorf("%s: %d, %d, %v, %v", query, pull.Batch.Count, run.Batch.Count, err1, err2)
+		}
+	}
+}
+
 func TestParseInvocation(t *testing.T) {
 	for _, c := range []struct{ query, body, says string }{
 		{"", "", ""},
 		{"N=1", "", ""},
 		{"N=1024&N_per_func=256&batch_store_size=10000", "", ""},
+		{"batch_store_size=20000", "", ""},
 		{"N=4", `{"N":4}`, ""},
 		{"", `{"N":4,"batch":{"count":7},"batch_store_size":7}`, ""},
 		{"", `{"from":{"position":"time","time":"2026-11-24T04:05:09Z"}}`, ""},
@@ -33,7 +48,7 @@ func TestParseInvocation(t *testing.T) {
 		{"exclusive=FALSE", "", `exclusive is "FALSE": want true or false`},
 		{"exclusive=", "", `exclusive is ""`},
 		{"exclusive=true", `{"exclusive":false}`, "exclusive is true and false"},
-		{"", `{"exclusive":"false"}`, "cannot unmarshal"},
+		{"", `{"exclusive":"false"}`, "exclusive is of type string: want true or false"},
 		{"N=0", "", `N is "0": want a whole number from 1 to 1024`},
 		{"N=-1", "", `N is "-1"`},
 		{"N=abc", "", `N is "abc"`},
@@ -44,11 +59,11 @@ func TestParseInvocation(t *testing.T) {
 		{"N=" + strings.Repeat("9", 5000), "", "…"},
 		{"", `{"N":0}`, `N is "0"`},
 		{"", `{"N":1000000000}`, "1 to 1024"},
-		{"", `{"N":"4"}`, "cannot unmarshal"},
+		{"", `{"N":"4"}`, "N is of type string: want a whole number"},
 		{"N=4", `{"N":5}`, "N is 4 and 5"},
 		{"N=4&N=5", "", "N is 4 and 5"},
 		{"N_per_func=257", "", "N_per_func"},
-		{"batch_store_size=10001", "", "1 to 10000"},
+		{"batch_store_size=99999999999", "", "batch_store_size"},
 		{"batch_store_size=0", "", "batch_store_size"},
 		{"batch_store_size=5", `{"batch":{"count":6}}`, "batch.count is 6"},
 		{"n=4", "", `query parameter "n": want N, N_per_func, batch_store_size`},
@@ -56,8 +71,8 @@ func TestParseInvocation(t *testing.T) {
 		{"", `{"hub":"other"}`, `unknown field "hub"`},
 		{"", `{"batch":{"size":1}}`, `unknown field "size"`},
 		{"", `{} {}`, "something follows"},
-		{"", `[1]`, "cannot unmarshal"},
-		{"", `nonsense`, "invalid character"},
+		{"", `[1]`, "it is of type array: want an object"},
+		{"", `nonsense`, "at byte 2"},
 		{"", `{"partitions":["0","0"]}`, "twice"},
 		{"", `{"partitions":["../x"]}`, `"../x"`},
 		{"", `{"partitions":[""]}`, `partitions has ""`},
@@ -69,8 +84,8 @@ func TestParseInvocation(t *testing.T) {
 		{"", `{"sessions":["` + strings.Repeat("\\u0000", 120) + `","` + strings.Repeat("\\u0000", 120) + `"]}`, "twice"},
 		{"", `{"sessions":` + list(maxSessions, "") + `}`, ""},
 		{"", `{"sessions":` + list(maxSessions+1, "") + `}`, "sessions has 10001: want at most 10000"},
-		{"", `{"sessions":[1]}`, "cannot unmarshal"},
-		{"", `{"sessions":"a"}`, "cannot unmarshal"},
+		{"", `{"sessions":[1]}`, "sessions is of type number: want a string"},
+		{"", `{"sessions":"a"}`, "sessions is of type string: want a list"},
 		{"", `{"from":{"position":"middle"}}`, `"middle"`},
 		{"", `{"from":{"position":"time"}}`, "from.time is missing"},
 		{"", `{"from":{"position":"latest","time":"2026-11-24T04:05:09Z"}}`, "from.time goes with"},
