@@ -41,6 +41,7 @@ type partition struct {
 // the last, where the chain ends.
 type reach struct {
 	first, last int64
+	enqueued    time.Time // when the last was, or one before it
 	tail        pull.Tail
 }
 
@@ -50,12 +51,18 @@ func unknown() reach { return reach{first: 0, last: -1} }
 // meets reports whether sequence number n is in it, or the next one.
 func (r reach) meets(n int64) bool { return r.first <= r.last && r.first <= n && n <= r.last+1 }
 
-// extend takes in that first to last are stored now.
-func (r *reach) extend(first, last int64) {
-	if r.meets(first) {
-		r.last = max(r.last, last)
-	} else {
-		r.first, r.last = first, last
+// outlived reports whether m, as its number and its time are, is of a hub that was made anew since, or of the one that a
+// namespace has failed over to: there numbers begin again, while times go on.
+func (r reach) outlived(m *message.Message) bool {
+	return m.SequenceNumber <= r.last && m.EnqueuedTime.After(r.enqueued)
+}
+
+// extend takes in that first to last are stored now, of which the last that came was enqueued then.
+func (r *reach) extend(first, last int64, enqueued time.Time) {
+	if !r.meets(first) {
+		r.first, r.last, r.enqueued = first, last, enqueued
+	} else if last > r.last {
+		r.last, r.enqueued = last, enqueued
 	}
 }
 
@@ -153,6 +160,9 @@ func (w *writer) String() string {
 
 // to stores what is left in a folder, of whose chain it is known how far it reaches.
 func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *reach) error {
+	if chain.outlived(&w.left[0]) {
+		*chain = unknown()
+	}
 	if chain.meets(w.first()) {
 		if w.left = behind(w.left, chain.last); len(w.left) == 0 {
 			return nil
@@ -166,11 +176,12 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 	}
 	row, err := loop.Drain(ctx)
 	if source.stored >= first {
-		chain.extend(first, source.stored)
+		left := behind(w.left, source.stored)
+		chain.extend(first, source.stored, w.left[len(w.left)-len(left)-1].EnqueuedTime)
 		if source.stored >= last {
 			return nil
 		}
-		w.left = behind(w.left, source.stored)
+		w.left = left
 	}
 	if err == nil && row.Ended != work.Drained {
 		err = errTimeout
