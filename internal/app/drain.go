@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"slices"
@@ -230,6 +231,9 @@ func (s sink) Append(ctx context.Context, name string, at int64, body []byte, me
 			held = map[string]string{}
 		}
 		return held, nil
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", pull.ErrGone, err)
 	}
 	return nil, err
 }

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -84,10 +85,14 @@ func (c *chain) keep(ctx context.Context, b *batch) error {
 }
 
 // store puts b where the chain ends, or finds that another writer has put something there, and leaves out of
-// b what is stored now.
+// b what is stored now. That is nothing if the place that was known is none any more.
 func (c *chain) store(ctx context.Context, b *batch) error {
 	at, end := c.next(b)
 	metadata, err := c.loop.write(ctx, end.name, at, b, end.span.Metadata())
+	if at > 0 && errors.Is(err, ErrGone) {
+		c.open = link{}
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("store messages %d to %d: %w", b.firstLive(), b.last(), err)
 	}

@@ -143,6 +143,9 @@ func (g *Grid) extend(ctx context.Context, run string, j *journal, batch []*even
 	next.Recent = next.Recent[max(0, len(next.Recent)-record.MaxRecent):]
 	held, err := g.Sink.Append(ctx, j.name, j.first.Bytes, body, next.Metadata())
 	switch {
+	case j.first.Bytes > 0 && errors.Is(err, pull.ErrGone):
+		j.name = "" // a new blob is begun
+		return nil
 	case err != nil:
 		return fmt.Errorf("store %d events from %.80q of %.80q on: %w", len(batch), first.id, first.source, err)
 	case held != nil:
