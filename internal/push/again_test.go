@@ -155,6 +155,28 @@ func TestOpenBlobsMayBeRemoved(t *testing.T) {
 	}
 }
 
+// What is stored in its place, in front of what is there already and behind a hole, is not stored apart as well.
+func TestHubStoresApartOnlyWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	f, l := &fragile{folder: newFolder(t)}, &logged{}
+	f.before = func(what, name string) error {
+		if what == "create" && strings.HasPrefix(name, "hub/") && strings.Contains(name, "31.txt") {
+			return errDown
+		}
+		return nil
+	}
+	o := options(f, l)
+	o.Timeout = 2 * time.Second
+	h := NewHub("hub", o)
+	for _, numbers := range [][]int64{from(1, 10), from(21, 30), from(11, 40)} {
+		if _, err := h.Persist(t.Context(), hubMany(t, "3", numbers...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(t, f.folder, "hub/", 1, 30)
+	holds(t, f.folder, "_failed/hub/", 31, 40)
+}
+
 // remove takes all blobs away, with what the directory knows of them.
 func remove(t *testing.T, f folder) {
 	t.Helper()

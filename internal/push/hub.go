@@ -169,19 +169,17 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 		}
 	}
 	first, last := w.first(), w.last()
-	source := &given{messages: w.left, stored: -1}
 	loop := pull.Partition{
-		Loop: w.h.loop(ctx, sink, folder, w.run, len(w.left)), Source: source, Partition: w.partition,
+		Loop: w.h.loop(ctx, sink, folder, w.run, len(w.left)), Source: &given{w.left}, Partition: w.partition,
 		Start: pull.Start{After: first - 1, Target: last}, Tail: &chain.tail,
 	}
 	row, err := loop.Drain(ctx)
-	if source.stored >= first {
-		left := behind(w.left, source.stored)
-		chain.extend(first, source.stored, w.left[len(w.left)-len(left)-1].EnqueuedTime)
-		if source.stored >= last {
+	if stored := last - row.Backlog; stored >= first {
+		left := behind(w.left, stored)
+		chain.extend(first, stored, w.left[len(w.left)-len(left)-1].EnqueuedTime)
+		if w.left = left; len(left) == 0 {
 			return nil
 		}
-		w.left = left
 	}
 	if err == nil && row.Ended != work.Drained {
 		err = errTimeout

@@ -74,7 +74,7 @@ const firstTry = 15 * time.Second
 func (q *Queue) store(ctx context.Context, run string, messages []message.Message, many, again bool) error {
 	loop := pull.Queue{
 		Loop:   q.loop(ctx, q.Sink, q.Folder, run, len(messages)),
-		Source: &locked{given{messages: messages}}, Entity: q.entity,
+		Source: &locked{given{messages}}, Entity: q.entity,
 		Frozen: again || q.deadLetter || slices.ContainsFunc(messages, uncounted),
 		Single: !many && q.Append == pull.Apart,
 	}
