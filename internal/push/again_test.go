@@ -123,6 +123,27 @@ func TestHubMadeAnew(t *testing.T) {
 	holds(t, f, "hub/2026/11/26/", 0, 12)
 }
 
+// A hole within an invocation is none that is stored.
+func TestHubFillsHolesOfAnInvocation(t *testing.T) {
+	t.Parallel()
+	f, l := newFolder(t), &logged{}
+	h := NewHub("hub", options(f, l))
+	for _, numbers := range [][]int64{from(1, 4), {5, 6, 9, 10}, {7}, from(4, 11), {8}} {
+		if _, err := h.Persist(t.Context(), hubMany(t, "3", numbers...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := map[int64]int{}
+	for _, m := range f.records(t, "hub/") {
+		count[m.SequenceNumber]++
+	}
+	for _, n := range from(1, 11) {
+		if count[n] != 1 {
+			t.Errorf("event %d is stored %d times", n, count[n])
+		}
+	}
+}
+
 // Who moves a blob away that still grows keeps nobody from storing what comes next.
 func TestOpenBlobsMayBeRemoved(t *testing.T) {
 	t.Parallel()

@@ -57,12 +57,14 @@ func (r reach) outlived(m *message.Message) bool {
 	return m.SequenceNumber <= r.last && m.EnqueuedTime.After(r.enqueued)
 }
 
-// extend takes in that first to last are stored now, of which the last that came was enqueued then.
-func (r *reach) extend(first, last int64, enqueued time.Time) {
+// extend takes in that messages without a hole are stored now.
+func (r *reach) extend(stored []message.Message) {
+	first, last := stored[0].SequenceNumber, stored[len(stored)-1]
 	if !r.meets(first) {
-		r.first, r.last, r.enqueued = first, last, enqueued
-	} else if last > r.last {
-		r.last, r.enqueued = last, enqueued
+		r.first, r.last = first, -1
+	}
+	if last.SequenceNumber > r.last {
+		r.last, r.enqueued = last.SequenceNumber, last.EnqueuedTime
 	}
 }
 
@@ -176,7 +178,7 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 	row, err := loop.Drain(ctx)
 	if stored := last - row.Backlog; stored >= first {
 		left := behind(w.left, stored)
-		chain.extend(first, stored, w.left[len(w.left)-len(left)-1].EnqueuedTime)
+		chain.extend(unbroken(w.left[:len(w.left)-len(left)]))
 		if w.left = left; len(left) == 0 {
 			return nil
 		}
@@ -188,6 +190,15 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 }
 
 var errTimeout = errors.New("the invocation's time is over")
+
+// unbroken are those messages at the end that have no hole between them, one at least.
+func unbroken(messages []message.Message) []message.Message {
+	n := len(messages) - 1
+	for n > 0 && messages[n-1].SequenceNumber >= messages[n].SequenceNumber-1 {
+		n--
+	}
+	return messages[n:]
+}
 
 // behind are the messages with sequence numbers above n.
 func behind(messages []message.Message, n int64) []message.Message {
