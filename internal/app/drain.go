@@ -232,8 +232,11 @@ func (s sink) Append(ctx context.Context, name string, at int64, body []byte, me
 		}
 		return held, nil
 	}
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
 		err = fmt.Errorf("%w: %w", pull.ErrGone, err)
+	case errors.Is(err, store.ErrImmutable):
+		err = fmt.Errorf("%w; batches can't be joined in such a container: unset APPEND and TIMED_APPEND, and set STORE_PARAM to another folder, since the blob that was begun keeps its name", err)
 	}
 	return nil, err
 }

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"persistor/internal/pull"
@@ -19,4 +21,15 @@ func TestSinkTellsOfWhatIsGone(t *testing.T) {
 	if !errors.Is(err, pull.ErrGone) || !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("error %v", err)
 	}
+	_, err = sink{immutable{dir}}.Append(t.Context(), "a/blob.txt", 0, []byte("x"), nil)
+	if !errors.Is(err, store.ErrImmutable) || !strings.Contains(err.Error(), "unset APPEND") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// immutable is a store in which nothing changes; no emulator of Blob Storage has policies.
+type immutable struct{ store.Store }
+
+func (immutable) Append(context.Context, string, int64, []byte, map[string]string) (map[string]string, error) {
+	return nil, store.ErrImmutable
 }
