@@ -63,7 +63,7 @@ type stretch struct {
 // keep implements [keeper].
 func (c *chain) keep(ctx context.Context, b *batch) error {
 	if t := c.tail; t.follows(b.firstLive()) {
-		c.anchored, c.after, c.open, c.ahead, c.looked = true, t.after, t.open, t.ahead, day(b.enqueued)
+		c.anchored, c.after, c.open, c.ahead, c.looked = true, t.after, t.open, t.ahead, t.looked
 	}
 	c.tail = Tail{} // it is for the first batch
 	if !c.anchored {

@@ -55,10 +55,11 @@ type Partition struct {
 // Tail is the end of a chain. If a loop's first message follows on from it, and comes soon, the loop knows what is there,
 // and needs no look. The zero value knows nothing.
 type Tail struct {
-	seen  time.Time // when it was known; zero for never
-	after int64
-	open  link
-	ahead []stretch // what was found behind after
+	seen   time.Time // when it was known; zero for never
+	after  int64
+	looked int64 // the day whose blobs were looked at
+	open   link
+	ahead  []stretch // what was found behind after
 }
 
 // tailAge is how long a [Tail] is believed. A partition takes longer to go to another process and to come back: the Functions
@@ -93,7 +94,7 @@ func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	reading := &partitionReader{Log: p.Source, target: p.Start.Target, seen: p.Start.After, placed: !p.Start.Later}
 	end, err := p.run(ctx, reading, c)
 	if p.Tail != nil && c.looked != math.MinInt64 {
-		*p.Tail = Tail{seen: time.Now(), after: c.after, open: c.open, ahead: c.ahead}
+		*p.Tail = Tail{seen: time.Now(), after: c.after, looked: c.looked, open: c.open, ahead: c.ahead}
 		if c.met {
 			*p.Tail = Tail{}
 		}

@@ -144,6 +144,26 @@ func TestHubFillsHolesOfAnInvocation(t *testing.T) {
 	}
 }
 
+// What one process knows of a day it doesn't take for what it knows of the next one.
+func TestHubLooksAtEachDay(t *testing.T) {
+	t.Parallel()
+	const midnight = 14 * 60 * 60 // in seconds, which is in events, from day on
+	f, l := newFolder(t), &logged{}
+	o := options(f, l)
+	mine, others := NewHub("hub", o), NewHub("hub", o)
+	for _, part := range []struct {
+		h           *Hub
+		first, last int64
+	}{{others, 8, 17}, {others, 0, 5}, {mine, -3, -1}, {mine, 0, 9}} {
+		if _, err := part.h.Persist(t.Context(), hubMany(t, "3", from(midnight+part.first, midnight+part.last)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(f.records(t, "hub/")); n != 21 {
+		t.Errorf("%d records, expected 21: %v", n, f.names(t))
+	}
+}
+
 // Who moves a blob away that still grows keeps nobody from storing what comes next.
 func TestOpenBlobsMayBeRemoved(t *testing.T) {
 	t.Parallel()
