@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"slices"
@@ -230,6 +231,12 @@ func (s sink) Append(ctx context.Context, name string, at int64, body []byte, me
 			held = map[string]string{}
 		}
 		return held, nil
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		err = fmt.Errorf("%w: %w", pull.ErrGone, err)
+	case errors.Is(err, store.ErrImmutable):
+		err = fmt.Errorf("%w; batches can't be joined in such a container: unset APPEND and TIMED_APPEND, and set STORE_PARAM to another folder, since the blob that was begun keeps its name", err)
 	}
 	return nil, err
 }

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -32,12 +33,13 @@ type chain struct {
 	every     int64
 
 	anchored  bool
-	after     int64         // everything up to here is stored, by this chain or another writer
-	offset    string        // of the message at after; "" when that isn't known
-	looked    int64         // the day whose blobs were looked at
-	open      link          // the blob that was stored to last, or the last one that was found
-	ahead     []record.Span // what was found behind after, unbroken ranges in order
-	settled   int64         // last checkpoint written by this loop; -1 when none
+	after     int64     // everything up to here is stored, by this chain or another writer
+	offset    string    // of the message at after; "" when that isn't known
+	looked    int64     // the day whose blobs were looked at
+	met       bool      // another writer was met, which may have stored something further on
+	open      link      // the blob that was stored to, or found, last; the one to append to if it ends at after
+	ahead     []stretch // what was found behind after, in order
+	settled   int64     // last checkpoint written by this loop; -1 when none
 	unsettled int64
 
 	tail Tail // where an earlier loop left off
@@ -52,12 +54,18 @@ type link struct {
 	span record.Span
 }
 
+// stretch is an unbroken range of a chain, and the blob that it ends in.
+type stretch struct {
+	record.Span
+	end link
+}
+
 // keep implements [keeper].
 func (c *chain) keep(ctx context.Context, b *batch) error {
-	if t := c.tail; t.known && t.after == b.firstLive()-1 {
-		c.anchored, c.after, c.open, c.ahead, c.looked = true, t.after, t.open, t.ahead, day(b.enqueued)
+	if t := c.tail; t.follows(b.firstLive()) {
+		c.anchored, c.after, c.open, c.ahead, c.looked = true, t.after, t.open, t.ahead, t.looked
 	}
-	c.tail.known = false // it is for the first batch
+	c.tail = Tail{} // it is for the first batch
 	if !c.anchored {
 		c.anchored, c.after = true, b.firstLive()-1
 	}
@@ -68,6 +76,12 @@ func (c *chain) keep(ctx context.Context, b *batch) error {
 		}
 	}
 	for c.pass(b); b.len() > 0; c.pass(b) {
+		if c.met {
+			if err := c.look(ctx, b); err != nil {
+				return err
+			}
+			continue
+		}
 		part := b
 		if len(c.ahead) > 0 {
 			part = b.before(c.ahead[0].First)
@@ -84,10 +98,14 @@ func (c *chain) keep(ctx context.Context, b *batch) error {
 }
 
 // store puts b where the chain ends, or finds that another writer has put something there, and leaves out of
-// b what is stored now.
+// b what is stored now. That is nothing if the place that was known is none any more.
 func (c *chain) store(ctx context.Context, b *batch) error {
 	at, end := c.next(b)
 	metadata, err := c.loop.write(ctx, end.name, at, b, end.span.Metadata())
+	if at > 0 && errors.Is(err, ErrGone) {
+		c.open = link{}
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("store messages %d to %d: %w", b.firstLive(), b.last(), err)
 	}
@@ -151,6 +169,8 @@ func (c *chain) meet(b *batch, at int64, end link, metadata map[string]string) e
 		return nil
 	}
 	c.open = link{end.name, held}
+	// A blob that is appended to says nothing of those behind it; of others each has its name.
+	c.met = c.loop.Append != Apart
 	c.advance(held)
 	c.skip(b)
 	return nil
@@ -166,10 +186,18 @@ func (c *chain) advance(s record.Span) {
 // pass goes on behind what was found, as far as that follows on.
 func (c *chain) pass(b *batch) {
 	for len(c.ahead) > 0 && c.ahead[0].First <= c.after+1 {
-		c.advance(c.ahead[0])
+		c.follow(c.ahead[0])
 		c.ahead = c.ahead[1:]
 	}
 	c.skip(b)
+}
+
+// follow goes to the end of what was found.
+func (c *chain) follow(s stretch) {
+	if s.Last >= c.after {
+		c.open = s.end
+	}
+	c.advance(s.Span)
 }
 
 // skip leaves out of b what the chain has behind it.
@@ -207,12 +235,12 @@ func (c *chain) look(ctx context.Context, b *batch) error {
 		}
 		found, older = append(before.ranges, found...), before.older
 	}
-	c.looked = day(b.enqueued)
+	c.looked, c.met = day(b.enqueued), false
 	c.lost = append(c.lost, gaps(hole, found)...)
-	c.open, c.ahead = today.last, nil
+	c.open, c.ahead = today.before, nil
 	for _, s := range found {
 		if s.First <= first {
-			c.advance(s)
+			c.follow(s)
 		} else {
 			c.ahead = append(c.ahead, s)
 		}
@@ -223,11 +251,11 @@ func (c *chain) look(ctx context.Context, b *batch) error {
 // oldest bounds how many days a hole is followed back; Event Hubs keeps nothing longer.
 const oldest = 90
 
-// findings are what one day's blobs hold: unbroken ranges, in order, and the last blob.
+// findings are what one day's blobs hold.
 type findings struct {
-	ranges []record.Span
-	last   link
-	older  bool // there is a blob of older messages, so that the days before hold nothing newer
+	ranges []stretch // in order
+	before link      // the last blob of older messages
+	older  bool      // there is one, so that the days before hold nothing newer
 }
 
 // stored finds what is stored of the messages from to through among the blobs of a day.
@@ -243,19 +271,21 @@ func (c *chain) stored(ctx context.Context, on time.Time, from, through int64) (
 		if s.First > through {
 			break
 		}
-		f.last = link{blob.Name, s}
-		f.older = f.older || s.Last < from
-		if n := len(f.ranges); n > 0 && s.First == f.ranges[n-1].Last+1 {
-			f.ranges[n-1].Last, f.ranges[n-1].Offset = s.Last, s.Offset // so that a day of blobs takes no memory
+		here := link{blob.Name, s}
+		if n := len(f.ranges); n > 0 && s.First == f.ranges[n-1].Last+1 { // so that a day of blobs takes no memory
+			last := &f.ranges[n-1]
+			last.Last, last.Offset, last.end = s.Last, s.Offset, here
 		} else if s.Last >= from {
-			f.ranges = append(f.ranges, s)
+			f.ranges = append(f.ranges, stretch{s, here})
+		} else {
+			f.before, f.older = here, true
 		}
 	}
 	return f, nil
 }
 
 // gaps gives the parts of hole that no span holds; spans are in order.
-func gaps(hole work.Range, spans []record.Span) (lost []work.Range) {
+func gaps(hole work.Range, spans []stretch) (lost []work.Range) {
 	for _, s := range spans {
 		if s.First > hole.From && hole.From <= hole.To {
 			lost = append(lost, work.Range{From: hole.From, To: min(hole.To, s.First-1)})

@@ -52,13 +52,23 @@ type Partition struct {
 	Tail *Tail
 }
 
-// Tail is the end of a chain. If a loop's first message follows on from it, the loop knows what is there, and needs no
-// look. The zero value knows nothing.
+// Tail is the end of a chain. If a loop's first message follows on from it, and comes soon, the loop knows what is there,
+// and needs no look. The zero value knows nothing.
 type Tail struct {
-	known bool
-	after int64
-	open  link
-	ahead []record.Span // what was found behind after
+	seen   time.Time // when it was known; zero for never
+	after  int64
+	looked int64 // the day whose blobs were looked at
+	open   link
+	ahead  []stretch // what was found behind after
+}
+
+// tailAge is how long a [Tail] is believed. A partition takes longer to go to another process and to come back: the Functions
+// host's processes share partitions out every 10 s, at the soonest.
+const tailAge = 10 * time.Second
+
+// follows reports whether sequence number n follows on from it, and it is believed still.
+func (t Tail) follows(n int64) bool {
+	return !t.seen.IsZero() && time.Since(t.seen) < tailAge && t.after == n-1
 }
 
 // Run drains the partition until it reaches Start.Target, runs idle, out of time or into an error, or
@@ -84,7 +94,10 @@ func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	reading := &partitionReader{Log: p.Source, target: p.Start.Target, seen: p.Start.After, placed: !p.Start.Later}
 	end, err := p.run(ctx, reading, c)
 	if p.Tail != nil && c.looked != math.MinInt64 {
-		*p.Tail = Tail{known: true, after: c.after, open: c.open, ahead: c.ahead}
+		*p.Tail = Tail{seen: time.Now(), after: c.after, looked: c.looked, open: c.open, ahead: c.ahead}
+		if c.met {
+			*p.Tail = Tail{}
+		}
 	}
 
 	s := c.report(end, err, time.Since(began))

@@ -48,8 +48,8 @@ type Sink interface {
 	Create(ctx context.Context, name string, body []byte, metadata map[string]string) (held map[string]string, err error)
 	// Append adds body durably to the blob of that name that ends at position at, in bytes, and replaces its
 	// metadata, both or neither; at 0 it begins the blob. If the blob ends elsewhere, takes no more or was
-	// made by Create, held is its metadata and nothing is changed. Without a body the metadata alone are
-	// replaced, on the same conditions.
+	// made by Create, held is its metadata and nothing is changed. If it is not there any more, the error is
+	// [ErrGone]. Without a body the metadata alone are replaced, on the same conditions.
 	Append(ctx context.Context, name string, at int64, body []byte, metadata map[string]string) (held map[string]string, err error)
 	// List gives the blobs whose names start with prefix, in order of their names.
 	List(ctx context.Context, prefix string) iter.Seq2[Blob, error]
@@ -72,6 +72,9 @@ var (
 	ErrUnreachable = errors.New("the service can't be reached")
 	// ErrDrained is what a Source answers that knows of its end.
 	ErrDrained = errors.New("there is nothing more to receive")
+	// ErrGone says that a blob that was to be appended to is not there: somebody has moved it away. What comes
+	// next begins another one.
+	ErrGone = errors.New("the blob has been removed")
 	// ErrForeign says that a blob has the name of one that is to be stored and isn't what Persistor writes
 	// there. It stays so until somebody moves it away.
 	ErrForeign = errors.New("a blob that is not as Persistor writes it is in the way")

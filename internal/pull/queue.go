@@ -174,6 +174,10 @@ func (k *shelf) leaveStored(ctx context.Context, b *batch) ([]heldBlob, error) {
 func (k *shelf) store(ctx context.Context, all *batch) (b *batch, blob heldBlob, err error) {
 	b, at, blob := k.next(all)
 	metadata, err := k.queue.write(ctx, blob.name, at, b, blob.holding.Metadata())
+	if at > 0 && errors.Is(err, ErrGone) {
+		k.open = heldBlob{}
+		return k.store(ctx, all)
+	}
 	if err != nil {
 		return nil, heldBlob{}, fmt.Errorf("%s: %w", k.what(b), err)
 	}

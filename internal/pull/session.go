@@ -163,6 +163,10 @@ func (k *thread) skip(b *batch) {
 func (k *thread) store(ctx context.Context, all *batch) error {
 	b, at, end := k.next(all)
 	metadata, err := k.session.write(ctx, end.name, at, b, end.holding.Metadata())
+	if at > 0 && errors.Is(err, ErrGone) {
+		k.open = growing{}
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.what(b), err)
 	}

@@ -41,6 +41,7 @@ type partition struct {
 // the last, where the chain ends.
 type reach struct {
 	first, last int64
+	enqueued    time.Time // when the last was, or one before it
 	tail        pull.Tail
 }
 
@@ -50,12 +51,20 @@ func unknown() reach { return reach{first: 0, last: -1} }
 // meets reports whether sequence number n is in it, or the next one.
 func (r reach) meets(n int64) bool { return r.first <= r.last && r.first <= n && n <= r.last+1 }
 
-// extend takes in that first to last are stored now.
-func (r *reach) extend(first, last int64) {
-	if r.meets(first) {
-		r.last = max(r.last, last)
-	} else {
-		r.first, r.last = first, last
+// outlived reports whether m, as its number and its time are, is of a hub that was made anew since, or of the one that a
+// namespace has failed over to: there numbers begin again, while times go on.
+func (r reach) outlived(m *message.Message) bool {
+	return m.SequenceNumber <= r.last && m.EnqueuedTime.After(r.enqueued)
+}
+
+// extend takes in that messages without a hole are stored now.
+func (r *reach) extend(stored []message.Message) {
+	first, last := stored[0].SequenceNumber, stored[len(stored)-1]
+	if !r.meets(first) {
+		r.first, r.last = first, -1
+	}
+	if last.SequenceNumber > r.last {
+		r.last, r.enqueued = last.SequenceNumber, last.EnqueuedTime
 	}
 }
 
@@ -153,24 +162,26 @@ func (w *writer) String() string {
 
 // to stores what is left in a folder, of whose chain it is known how far it reaches.
 func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *reach) error {
+	if chain.outlived(&w.left[0]) {
+		*chain = unknown()
+	}
 	if chain.meets(w.first()) {
 		if w.left = behind(w.left, chain.last); len(w.left) == 0 {
 			return nil
 		}
 	}
 	first, last := w.first(), w.last()
-	source := &given{messages: w.left, stored: -1}
 	loop := pull.Partition{
-		Loop: w.h.loop(ctx, sink, folder, w.run, len(w.left)), Source: source, Partition: w.partition,
+		Loop: w.h.loop(ctx, sink, folder, w.run, len(w.left)), Source: &given{w.left}, Partition: w.partition,
 		Start: pull.Start{After: first - 1, Target: last}, Tail: &chain.tail,
 	}
 	row, err := loop.Drain(ctx)
-	if source.stored >= first {
-		chain.extend(unbroken(w.left, source.stored), source.stored)
-		if source.stored >= last {
+	if stored := last - row.Backlog; stored >= first {
+		left := behind(w.left, stored)
+		chain.extend(unbroken(w.left[:len(w.left)-len(left)]))
+		if w.left = left; len(left) == 0 {
 			return nil
 		}
-		w.left = behind(w.left, source.stored)
 	}
 	if err == nil && row.Ended != work.Drained {
 		err = errTimeout
@@ -180,16 +191,13 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 
 var errTimeout = errors.New("the invocation's time is over")
 
-// unbroken is where the row of numbers without a hole begins that ends with last, one of the messages'.
-func unbroken(messages []message.Message, last int64) (first int64) {
-	for n := len(messages) - len(behind(messages, last)) - 1; n >= 0; n-- {
-		if number := messages[n].SequenceNumber; number == last || number == first-1 {
-			first = number
-			continue
-		}
-		break
+// unbroken are those messages at the end that have no hole between them, one at least.
+func unbroken(messages []message.Message) []message.Message {
+	n := len(messages) - 1
+	for n > 0 && messages[n-1].SequenceNumber >= messages[n].SequenceNumber-1 {
+		n--
 	}
-	return first
+	return messages[n:]
 }
 
 // behind are the messages with sequence numbers above n.

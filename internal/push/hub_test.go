@@ -89,28 +89,6 @@ func TestHubFillsHoles(t *testing.T) {
 	holds(t, f, "hub/", 10, 44)
 }
 
-// A hole within an invocation is not taken for stored.
-func TestHubKeepsWhatComesLate(t *testing.T) {
-	t.Parallel()
-	f, l := newFolder(t), &logged{}
-	h := NewHub("hub", options(f, l))
-	for _, numbers := range [][]int64{{10, 11, 15}, {12}, {13, 14, 15, 16, 18}, {17}, {11, 17}} {
-		if _, err := h.Persist(t.Context(), hubMany(t, "3", numbers...)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	next := int64(10) // blobs follow on from what was there when they were stored
-	for _, m := range f.records(t, "hub/") {
-		if m.SequenceNumber != next {
-			t.Fatalf("%d is stored where %d was next: %v", m.SequenceNumber, next, f.names(t))
-		}
-		next++
-	}
-	if next != 19 {
-		t.Errorf("stored up to %d, want 18", next-1)
-	}
-}
-
 // An invocation whose time is over before it began is no success.
 func TestPersistWithoutTime(t *testing.T) {
 	t.Parallel()

@@ -143,7 +143,14 @@ func (g *Grid) extend(ctx context.Context, run string, j *journal, batch []*even
 	next.Recent = next.Recent[max(0, len(next.Recent)-record.MaxRecent):]
 	held, err := g.Sink.Append(ctx, j.name, j.first.Bytes, body, next.Metadata())
 	switch {
+	case j.first.Bytes > 0 && errors.Is(err, pull.ErrGone):
+		j.name = "" // a new blob is begun
+		return nil
 	case err != nil:
+		j.begun = false // it may be stored: what there is tells
+		if j.first.Bytes == 0 {
+			j.name = "" // and is another event's, next time
+		}
 		return fmt.Errorf("store %d events from %.80q of %.80q on: %w", len(batch), first.id, first.source, err)
 	case held != nil:
 		return g.meet(j, first, held)

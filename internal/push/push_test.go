@@ -49,6 +49,9 @@ func (f folder) Append(ctx context.Context, name string, at int64, body []byte, 
 	if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrPosition) || errors.Is(err, store.ErrFull) {
 		return held, nil
 	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = pull.ErrGone
+	}
 	return nil, err
 }
 

@@ -52,23 +52,30 @@ func (q *Queue) Persist(ctx context.Context, i *host.Invocation) (host.Response,
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), last) // who is told to end stores what he has
 	defer cancel()
-	again := false
+	again, patience := false, firstTry
 	err = persevere(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
 		err := q.store(ctx, runID(i.ID), messages, many, again)
-		again = true
+		again, patience = true, 2*patience
 		return err
 	})
 	return host.Response{}, err
 }
 
-// store stores those of the messages that are not stored yet. Where batches are joined, one invocation after the other does,
-// since all append to the same blob; and when they are tried again they are looked for, for where a message is stored its
-// blob's name doesn't tell.
+// firstTry bounds the first attempt to store messages. Each further one takes twice as long, and begins with a look:
+// by then the locks may have ended, and somebody else may have stored them. Half a lock of the kind that is usual is short
+// enough for that.
+const firstTry = 15 * time.Second
+
+// store stores those of the messages that are not stored yet. When they are tried again all are looked for: an answer may
+// have got lost, and what is left out of a batch meanwhile gives its blob another name. Where batches are joined, one invocation
+// after the other does it, since all append to the same blob.
 func (q *Queue) store(ctx context.Context, run string, messages []message.Message, many, again bool) error {
 	loop := pull.Queue{
 		Loop:   q.loop(ctx, q.Sink, q.Folder, run, len(messages)),
-		Source: &locked{given{messages: messages}}, Entity: q.entity,
-		Frozen: q.deadLetter || slices.ContainsFunc(messages, uncounted),
+		Source: &locked{given{messages}}, Entity: q.entity,
+		Frozen: again || q.deadLetter || slices.ContainsFunc(messages, uncounted),
 		Single: !many && q.Append == pull.Apart,
 	}
 	if q.Append != pull.Apart {
@@ -78,7 +85,7 @@ func (q *Queue) store(ctx context.Context, run string, messages []message.Messag
 		case <-ctx.Done():
 			return fmt.Errorf("store messages of %s: those before are not stored yet: %w", q.entity, ctx.Err())
 		}
-		loop.Open, loop.Frozen = &q.open, loop.Frozen || again
+		loop.Open = &q.open
 	}
 	row, err := loop.Drain(ctx)
 	if err == nil && row.Ended != work.Drained {

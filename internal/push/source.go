@@ -10,10 +10,7 @@ import (
 )
 
 // given is a source whose messages are there already. The host settles them, once it has the answer.
-type given struct {
-	messages []message.Message
-	stored   int64 // everything up to here is stored, -1 for nothing
-}
+type given struct{ messages []message.Message }
 
 // Receive implements [pull.Source].
 func (g *given) Receive(_ context.Context, count int) ([]message.Message, error) {
@@ -26,11 +23,8 @@ func (g *given) Receive(_ context.Context, count int) ([]message.Message, error)
 	return received, nil
 }
 
-// Checkpoint implements [pull.Log].
-func (g *given) Checkpoint(_ context.Context, mark pull.Mark) error {
-	g.stored = mark.SequenceNumber
-	return nil
-}
+// Checkpoint implements [pull.Log]: the host has its own.
+func (g *given) Checkpoint(context.Context, pull.Mark) error { return nil }
 
 // locked is a source of messages that the host has locked. Whether it could complete them only the service
 // knows, so their blobs keep the mark that they may come again.

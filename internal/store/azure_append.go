@@ -133,8 +133,10 @@ func (s *Azure) appendAt(ctx context.Context, name string, at int64, body []byte
 			switch {
 			case errors.Is(err, ErrNotFound) && at > 0:
 				return nil, ErrNotFound
+			case err != nil && !errors.Is(err, ErrNotFound) && trouble != nil:
+				return nil, fmt.Errorf("%w; reading what is there failed: %w", trouble, err)
 			case err != nil && !errors.Is(err, ErrNotFound):
-				return nil, errors.Join(trouble, err)
+				return nil, err
 			}
 		}
 		switch {

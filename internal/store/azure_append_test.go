@@ -378,3 +378,15 @@ func TestAzureAppendRefused(t *testing.T) {
 	}
 	mustAppend(t, s, 6, "", large("w"))
 }
+
+// TestAzureAppendUnreachable has storage answer no more, neither the write nor the question of what came of it.
+func TestAzureAppendUnreachable(t *testing.T) {
+	t.Parallel()
+	s, f := newFaults(t)
+	mustAppend(t, s, 0, "one", n1)
+	f.set(func(r *http.Request, _ forwardFunc, _ answerFunc) { hang(r) })
+	_, err := s.Append(within(t, 3*time.Second), "blob", 3, []byte("two"), n2)
+	if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Append = %v, want DeadlineExceeded in one line", err)
+	}
+}
