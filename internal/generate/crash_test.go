@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,6 +27,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, generateForever(output, os.Getenv(endless+"_HANDLERS")))
 		os.Exit(1)
 	}
+	// Most of what tests of function apps do is wait: for silence, for a retry's time.
+	_ = flag.Set("test.parallel", "6") // the command line goes before
 	os.Exit(m.Run())
 }
 
