@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	// Most of what tests of function apps do is wait: for silence, for a retry's time.
-	_ = flag.Set("test.parallel", "6") // the command line goes before
+	_ = flag.Set("test.parallel", "10") // the command line goes before
 	os.Exit(m.Run())
 }
 
@@ -49,6 +49,7 @@ func generateForever(output, handlers string) error {
 
 // However a run ends, every file is there as a whole or not at all, and the next run makes it good.
 func TestKilledRunsLeaveNoHalfFiles(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("the test's own program stands for a handler, and has to be a Linux program")
 	}

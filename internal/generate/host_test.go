@@ -14,6 +14,7 @@ import (
 
 // Every push app that can be generated runs under the host as it is written, and stores what comes.
 func TestPushAppsRun(t *testing.T) {
+	t.Parallel()
 	const batch = 100 // what event-hub-many waits for
 	for _, test := range []struct {
 		options  string
@@ -50,6 +51,7 @@ func entityOf(options string) []string {
 }
 
 func TestEventGridAppsRun(t *testing.T) {
+	t.Parallel()
 	event := func(id string) json.RawMessage {
 		return json.RawMessage(`{"id": "` + id + `", "topic": "/subscriptions/7c02/resourceGroups/g", "subject": "s", "eventType": "t", "eventTime": "2026-11-25T10:11:12Z", "dataVersion": "1", "data": {"a": 1}}`)
 	}
@@ -69,6 +71,7 @@ func TestEventGridAppsRun(t *testing.T) {
 
 // The host writes the blobs of an output binding, by names that are those of the messages.
 func TestOutputBindingAppsRun(t *testing.T) {
+	t.Parallel()
 	azurite := azuritetest.Run(t)
 	client, err := azblob.NewClientFromConnectionString(azurite, nil)
 	if err != nil {
@@ -109,6 +112,7 @@ func TestOutputBindingAppsRun(t *testing.T) {
 
 // An invoker's app calls its workers', and both answer on their routes.
 func TestPullAppsRun(t *testing.T) {
+	t.Parallel()
 	azurite := azuritetest.Run(t) // the invoker's queue is there
 	for _, source := range []string{"event-hub", "service-bus-queue", "service-bus-topic"} {
 		t.Run(source, func(t *testing.T) {
