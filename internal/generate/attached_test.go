@@ -118,7 +118,7 @@ func (a *attached) tune(t *testing.T) {
 }
 
 // start starts the hosts, or starts them anew.
-func (a *attached) start(t *testing.T) {
+func (a *attached) start(t *testing.T, change ...func(*hosttest.Options)) {
 	t.Helper()
 	if a.host != nil {
 		_ = a.host.Close()
@@ -127,7 +127,7 @@ func (a *attached) start(t *testing.T) {
 	if a.pulls() {
 		program = "worker"
 	}
-	a.host = a.run(t, "app", program, with(map[string]string{}, a.more...))
+	a.host = a.run(t, "app", program, with(map[string]string{}, a.more...), change...)
 	if a.invoked() {
 		a.invoker = a.run(t, "app"+invokerSuffix, "invoker", with(map[string]string{}, append(a.more, "FUNC_TO_INVOKE", a.host.URL()+"/api/pull?code="+a.host.FunctionKey())...))
 	}
@@ -234,9 +234,13 @@ func (a *attached) again(t *testing.T, query string) {
 	if err := a.bring(t, query); err != nil {
 		t.Error(err)
 	}
-	a.start(t) // by another process, and of a hub from its beginning
-	if err := a.bring(t, query); err != nil {
-		t.Error(err)
+	// By other processes: of a hub from its beginning, and from within a blob.
+	within := map[string]map[string]int64{"persist": {"0": 0, "1": 0}}
+	for _, checkpoints := range []map[string]map[string]int64{nil, within} {
+		a.start(t, func(o *hosttest.Options) { o.Checkpoints = checkpoints })
+		if err := a.bring(t, query); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

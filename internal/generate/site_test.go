@@ -91,11 +91,13 @@ func (s *site) host(t *testing.T, name, program string, more ...string) *hosttes
 }
 
 // run runs the app of a name with settings that go before its own.
-func (s *site) run(t *testing.T, name, program string, settings map[string]string) *hosttest.Host {
+func (s *site) run(t *testing.T, name, program string, settings map[string]string, change ...func(*hosttest.Options)) *hosttest.Host {
 	t.Helper()
-	h, err := hosttest.Start(t.Context(), hosttest.Options{
-		Folder: filepath.Join(s.output, name), Settings: with(settings, "PERSISTOR_TEST_PROCESS", program), Output: t.Output(), Errors: 1000,
-	})
+	o := hosttest.Options{Folder: filepath.Join(s.output, name), Settings: with(settings, "PERSISTOR_TEST_PROCESS", program), Output: t.Output(), Errors: 1000}
+	for _, c := range change {
+		c(&o)
+	}
+	h, err := hosttest.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
