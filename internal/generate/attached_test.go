@@ -167,7 +167,7 @@ func call(url string) error {
 func (a *attached) bringAll(t *testing.T, query string) {
 	t.Helper()
 	var err error
-	for range 20 {
+	for range 100 {
 		a.expireLocks(t)
 		if err = a.bring(t, query); err == nil {
 			return

@@ -146,8 +146,8 @@ func (c *crowd) bytes(t *testing.T) (all int) {
 func (c *crowd) killAtRandom(t *testing.T, counted func() int, most int) {
 	poll := time.NewTicker(2 * time.Millisecond)
 	defer poll.Stop()
-	deadline := time.Now().Add(time.Minute)
 	for range c.kills {
+		deadline := time.Now().Add(time.Minute)
 		for next := counted() + 1 + c.random.IntN(most); counted() < next; {
 			select {
 			case <-poll.C:
