@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +49,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, generateForever(output, os.Getenv(endless+"_HANDLERS")))
 		os.Exit(1)
 	}
+	// Most of what tests of function apps do is wait: for silence, for a retry's time.
+	_ = flag.Set("test.parallel", "10") // the command line goes before
 	os.Exit(m.Run())
 }
 
@@ -68,6 +71,7 @@ func generateForever(output, handlers string) error {
 
 // However a run ends, every file is there as a whole or not at all, and the next run makes it good.
 func TestKilledRunsLeaveNoHalfFiles(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -95,6 +95,7 @@ func writeFile(t *testing.T, dir, name, content string) {
 }
 
 func TestAnotherRunChangesNothing(t *testing.T) {
+	t.Parallel()
 	output := t.TempDir()
 	sample := string(read(t, "testdata/generator_config.json"))
 	generateInto(t, output, sample, func(o *Options) { o.Zip = true })

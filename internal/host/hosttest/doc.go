@@ -35,7 +35,7 @@
 // # What is left out
 //
 // Identities in place of connection strings; constraints in routes; schedules (a timer fires when it is told to); the admin API; scaling, and
-// so more than one instance; input bindings, and outputs other than HTTP and blob; minEventBatchSize; Newtonsoft's habit of
+// so more than one instance; input bindings, and outputs other than HTTP and blob; Newtonsoft's habit of
 // writing dates in JSON anew; .NET's standard formats of one letter. An invocation that finds the handler dead in the moment before that is noticed is sent
 // to the next process, where the host fails it.
 package hosttest

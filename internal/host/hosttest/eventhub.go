@@ -37,8 +37,10 @@ type hubListener struct {
 	function *function
 	client   *azeventhubs.ConsumerClient
 	space    string // the namespace
-	most     int    // events of an invocation
-	every    int    // invocations to a checkpoint
+	least    int    // events of an invocation, unless that takes longer than wait
+	wait     time.Duration
+	most     int // events of an invocation
+	every    int // invocations to a checkpoint
 
 	mu     sync.Mutex
 	rewind map[string]chan int64 // by partition: the sequence number to go on behind
@@ -72,7 +74,13 @@ func (h *Host) listenHub(start context.Context, f *function) (func(context.Conte
 	options := h.app.host.Extensions.EventHubs
 	l := &hubListener{
 		host: h, function: f, client: client, space: parsed.FullyQualifiedNamespace, rewind: map[string]chan int64{},
-		most: orElse(options.MaxEventBatchSize, 100), every: max(1, orElse(options.BatchCheckpointFrequency, 1)),
+		least: 1, wait: time.Minute, most: orElse(options.MaxEventBatchSize, 100), every: max(1, orElse(options.BatchCheckpointFrequency, 1)),
+	}
+	if f.trigger.many() {
+		l.least = orElse(options.MinEventBatchSize, 1)
+	}
+	if err := timeSpan(options.MaxWaitTime, &l.wait); err != nil {
+		return nil, fmt.Errorf("host.json: maxWaitTime: %w", err)
 	}
 	h.hubs[f.name] = l
 	h.mu.Lock()
@@ -212,30 +220,42 @@ func (l *hubListener) receive(ctx context.Context, partition string, link *azeve
 		events []*azeventhubs.ReceivedEventData
 		err    error
 	}
-	first := make(chan received, 1)
+	batch := make(chan received, 1)
 	go func() {
-		events, err := link.ReceiveEvents(receiving, 1, nil)
-		if err == nil && l.most > 1 { // and what is there already
-			more, stop := context.WithTimeout(receiving, 5*time.Millisecond)
-			defer stop()
-			rest, wrong := link.ReceiveEvents(more, l.most-1, nil)
-			if events = append(events, rest...); wrong != nil && !errors.Is(wrong, context.DeadlineExceeded) {
-				err = wrong
-			}
-		}
-		first <- received{events, err}
+		events, err := l.batch(receiving, link)
+		batch <- received{events, err}
 	}()
 	select {
-	case got := <-first:
+	case got := <-batch:
 		if len(got.events) > 0 {
 			got.err = nil
 		}
 		return got.events, nil, got.err
 	case number := <-l.rewind[partition]:
 		cancel()
-		<-first
+		<-batch
 		return nil, &number, nil
 	}
+}
+
+// batch waits for an event, then for as many as the least, and takes what else is there already.
+func (l *hubListener) batch(ctx context.Context, link *azeventhubs.PartitionClient) ([]*azeventhubs.ReceivedEventData, error) {
+	events, err := link.ReceiveEvents(ctx, 1, nil)
+	for _, step := range []struct {
+		until int
+		wait  time.Duration
+	}{{l.least, l.wait}, {l.most, 5 * time.Millisecond}} {
+		if err != nil || len(events) >= step.until {
+			continue
+		}
+		more, stop := context.WithTimeout(ctx, step.wait)
+		rest, wrong := link.ReceiveEvents(more, step.until-len(events), nil)
+		stop()
+		if events = append(events, rest...); wrong != nil && !errors.Is(wrong, context.DeadlineExceeded) {
+			err = wrong
+		}
+	}
+	return events, err
 }
 
 func (l *hubListener) checkpoint(partition string, number int64) {

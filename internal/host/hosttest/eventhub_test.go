@@ -180,6 +180,23 @@ func TestEventHubBatches(t *testing.T) {
 	}
 }
 
+// A batch waits for the least number of events, but not for ever.
+func TestEventHubLeastBatch(t *testing.T) {
+	t.Parallel()
+	e := newHub(t, "a", "b")
+	_, h := startHub(t, e, `,"dataType":"binary","cardinality":"many"`, "", `"extensions":{"eventHubs":{"minEventBatchSize":4,"maxEventBatchSize":4,"maxWaitTime":"00:00:02"}}`)
+	await(t, h, 1)
+	putEvents(t, e, "c", "d", "e", "f", "g")
+	await(t, h, 3)
+	for n, r := range h.Results() {
+		if want := [][]int64{{0, 1}, {2, 3, 4, 5}, {6}}[n]; !slices.Equal(r.Numbers, want) {
+			t.Errorf("%v, want %v", r.Numbers, want)
+		}
+	}
+	_, h = startHub(t, e, `,"dataType":"binary"`, "", `"extensions":{"eventHubs":{"minEventBatchSize":4}}`)
+	await(t, h, 7) // single events don't wait
+}
+
 // The shapes of the other data types, and what they bring with them.
 func TestEventHubText(t *testing.T) {
 	t.Parallel()

@@ -267,7 +267,7 @@ func messageProperties(m *azservicebus.ReceivedMessage) map[string]any {
 		"ApplicationProperties": properties, "UserProperties": properties,
 	}
 	expires := time.Date(9999, 12, 31, 23, 59, 59, 999999900, time.UTC)
-	if m.ExpiresAt != nil {
+	if m.ExpiresAt != nil && m.TimeToLive != nil && *m.TimeToLive > 0 { // .NET's client takes none for the longest, Go's for 0
 		expires = *m.ExpiresAt
 	}
 	all["ExpiresAtUtc"], all["ExpiresAt"] = utcTime(expires), offsetTime(expires)

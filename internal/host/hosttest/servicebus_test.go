@@ -57,6 +57,7 @@ func TestServiceBus(t *testing.T) {
 		{"queue, one", `,"queueName":"orders"`, "orders", false, 2, `"YQ=="`, map[string]string{
 			"DeliveryCount": `"1"`, "SequenceNumber": `"1"`, "MessageId": `"\"id\""`, "EnqueuedTimeUtc": `"2026-11-25T10:11:12"`,
 			"EnqueuedTime": `"2026-11-25T10:11:12+00:00"`, "ApplicationProperties": `{}`, "MessageReceiver": `{}`,
+			"ExpiresAtUtc": `"9999-12-31T23:59:59"`,
 		}},
 		{"queue, many", `,"queueName":"orders","cardinality":"many"`, "orders", false, 1, `"[\"YQ==\",\"Yg==\"]"`, map[string]string{
 			"DeliveryCountArray": `"[1,1]"`, "SequenceNumberArray": `"[1,2]"`, "MessageIdArray": `"[\"id\",\"id\"]"`,
