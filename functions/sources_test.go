@@ -165,7 +165,7 @@ var (
 			Connection: "EVENT_HUB_BINDING_CONNECTION_STR", DataType: "binary"},
 		settings: []setting{{"EVENT_HUB_NAME_BINDING", ""}, {"EVENT_HUB_BINDING_CONNECTION_STR", ""}, {"CONSUMER_GROUP", "$Default"}},
 		one:      &extensions{EventHubs: &eventHubsExtension{MaxEventBatchSize: 100, PrefetchCount: 300, BatchCheckpointFrequency: 1}},
-		many: &extensions{EventHubs: &eventHubsExtension{MaxEventBatchSize: 100, MinEventBatchSize: 100, MaxWaitTime: "00:00:30",
+		many: &extensions{EventHubs: &eventHubsExtension{MaxEventBatchSize: 100, MinEventBatchSize: 50, MaxWaitTime: "00:00:30",
 			PrefetchCount: 300, BatchCheckpointFrequency: 1}},
 		retry:   &retry{Strategy: "exponentialBackoff", MaxRetryCount: -1, MinimumInterval: "00:00:05", MaximumInterval: "00:05:00"},
 		path:    day + "{PartitionContext.PartitionId}-{SequenceNumber}.txt",

@@ -15,7 +15,7 @@ import (
 // Every push app that can be generated runs under the host as it is written, and stores what comes.
 func TestPushAppsRun(t *testing.T) {
 	t.Parallel()
-	const batch = 100 // what event-hub-many waits for
+	const batch = 100 // more than event-hub-many waits for
 	for _, test := range []struct {
 		options  string
 		messages int
