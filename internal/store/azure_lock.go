@@ -50,13 +50,14 @@ func (s *Azure) lock(ctx context.Context, name string, holder Holder) (*Lease, e
 	}
 	h := &held{store: s, name: name, length: cmp.Or(s.lease, leaseTime), client: client, done: make(chan struct{})}
 	if err := h.acquire(ctx); err != nil {
+		if !answered(err) && !errors.Is(err, ErrLocked) { // it may have been granted
+			h.giveUp(ctx)
+		}
 		return nil, err
 	}
 	// Where a policy makes blobs immutable the lock holds all the same, without words.
 	if err := h.say(ctx, words); err != nil && !errors.Is(err, ErrImmutable) {
-		giveBack, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		_ = h.giveBack(giveBack) // what can't be given back runs out
+		h.giveUp(ctx)
 		return nil, fmt.Errorf("say who has it: %w", err)
 	}
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -166,6 +167,13 @@ func (h *held) release(ctx context.Context) error {
 		return fmt.Errorf("unlock %q: %w", h.name, err)
 	}
 	return nil
+}
+
+// giveUp gives a lease back that comes to nothing. What can't be given back runs out.
+func (h *held) giveUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = h.giveBack(ctx)
 }
 
 func (h *held) giveBack(ctx context.Context) error {

@@ -276,3 +276,28 @@ func TestAzureLockWithoutWords(t *testing.T) {
 	}
 	lockNow(t, f.direct, "next")
 }
+
+// TestAzureLockAnswerLost has the answer to a request for a lease get lost until there is no more time: the lease is given
+// back, and somebody else can have the lock at once.
+func TestAzureLockAnswerLost(t *testing.T) {
+	t.Parallel()
+	s, f := newFaults(t)
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+		recorded := forward()
+		if r.Header.Get("X-Ms-Lease-Action") == "acquire" && recorded.Code < 300 {
+			<-r.Context().Done()
+			return
+		}
+		answer(recorded)
+	})
+	if _, err := s.Lock(within(t, 2*time.Second), "lock", Holder{Run: "r1"}); err == nil || errors.Is(err, ErrLocked) {
+		t.Errorf("Lock = %v, want that storage did not answer", err)
+	}
+	l, err := f.direct.Lock(t.Context(), "lock", Holder{Run: "r2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
