@@ -1,6 +1,9 @@
 package functions_test
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // host is host.json.
 type host struct {
@@ -168,7 +171,7 @@ var (
 		many: &extensions{EventHubs: &eventHubsExtension{MaxEventBatchSize: 100, MinEventBatchSize: 50, MaxWaitTime: "00:00:30",
 			PrefetchCount: 300, BatchCheckpointFrequency: 1}},
 		retry:   &retry{Strategy: "exponentialBackoff", MaxRetryCount: -1, MinimumInterval: "00:00:05", MaximumInterval: "00:05:00"},
-		path:    day + "{PartitionContext.PartitionId}-{SequenceNumber}.txt",
+		path:    day + "%EVENT_HUB_NAME_BINDING%/{PartitionContext.PartitionId}" + one,
 		timeout: "230",
 	}
 	queue = serviceBus("service-bus-queue",
@@ -179,10 +182,18 @@ var (
 		setting{"SERVICE_BUS_BINDING_TOPIC_NAME", ""}, setting{"SERVICE_BUS_BINDING_SUB_NAME", ""})
 )
 
-// day is the folder of a message.
-const day = "%PERSISTOR_CONTAINER_NAME%/%STORE_PARAM%/{EnqueuedTimeUtc:yyyy}/{EnqueuedTimeUtc:MM}/{EnqueuedTimeUtc:dd}/"
+// The path of a message is made of what identifies it: a queue that is made anew counts from 1 again, and another one
+// may have the same STORE_PARAM.
+const (
+	day = "%PERSISTOR_CONTAINER_NAME%/%STORE_PARAM%/{EnqueuedTimeUtc:yyyy}/{EnqueuedTimeUtc:MM}/{EnqueuedTimeUtc:dd}/"
+	one = "/{EnqueuedTimeUtc:HHmmss}-{SequenceNumber}.txt"
+)
 
 func serviceBus(name string, trigger binding, names ...setting) source {
+	var entity []string
+	for _, s := range names {
+		entity = append(entity, "%"+s.name+"%")
+	}
 	trigger.Type, trigger.DataType, trigger.Connection = "serviceBusTrigger", "binary", "SERVICE_BUS_BINDING_CONNECTION_STRING"
 	return source{
 		name: name, service: "SERVICE_BUS",
@@ -191,7 +202,7 @@ func serviceBus(name string, trigger binding, names ...setting) source {
 		one: &extensions{ServiceBus: &serviceBusExtension{AutoCompleteMessages: true, PrefetchCount: 0,
 			MaxAutoLockRenewalDuration: "00:05:00", MaxConcurrentCalls: 16}},
 		many: &extensions{ServiceBus: &serviceBusExtension{AutoCompleteMessages: true, PrefetchCount: 0, MaxMessageBatchSize: 500}},
-		path: day + "{SequenceNumber}.txt", timeout: "230",
+		path: day + strings.Join(entity, "/") + one, timeout: "230",
 	}
 }
 

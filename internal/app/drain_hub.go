@@ -15,6 +15,7 @@ import (
 type HubDrainer struct {
 	Draining
 	Hub             *eventhub.Hub
+	HubText         string     // as record.HubText writes it; goes into the blobs' metadata
 	CheckpointEvery int64      // messages between checkpoints, at least
 	From            *work.From // where to start without a checkpoint; nil: earliest
 }
@@ -65,7 +66,7 @@ func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string
 	progress := new(pull.Progress)
 	defer d.watch(progress, api.Progress{Run: unit.Run, Unit: unit.Unit, Partition: partition, Last: start.Target})()
 	loop := pull.Partition{
-		Loop: d.loop(unit, loops(unit), deadline, progress), Source: source, Partition: partition,
+		Loop: d.loop(unit, loops(unit), deadline, progress), Source: source, Hub: d.HubText, Partition: partition,
 		Start: start, CheckpointEvery: d.CheckpointEvery,
 	}
 	return loop.Run(ctx)

@@ -63,7 +63,10 @@ func newDrainer(ctx context.Context, c config.Worker, log *slog.Logger) (drainer
 
 // NewHubDrainer opens what a worker's settings name of Event Hubs.
 func NewHubDrainer(ctx context.Context, c config.Worker, log *slog.Logger) (*HubDrainer, error) {
-	d := &HubDrainer{CheckpointEvery: int64(c.Checkpoint.Every), From: &c.Pull.Start}
+	d := &HubDrainer{
+		HubText:         record.HubText(c.Hub.Connection.Namespace(), c.Hub.Name),
+		CheckpointEvery: int64(c.Checkpoint.Every), From: &c.Pull.Start,
+	}
 	if err := d.open(ctx, c, log); err != nil {
 		return nil, err
 	}

@@ -78,9 +78,9 @@ func TestOutputBindingAppsRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ source, first string }{
-		{"event-hub", "event-hub/2026/11/25/0-0.txt"},
-		{"service-bus-queue", "/1.txt"},
-		{"service-bus-topic", "/1.txt"},
+		{"event-hub", "event-hub/2026/11/25/rides/0/101112-0.txt"},
+		{"service-bus-queue", "-1.txt"},
+		{"service-bus-topic", "-1.txt"},
 	} {
 		t.Run(test.source, func(t *testing.T) {
 			container := azuritetest.Container(t)

@@ -29,6 +29,7 @@ import (
 type chain struct {
 	loop      *Loop
 	log       Log
+	hub       string // as record.HubText writes it
 	partition string
 	every     int64
 
@@ -135,6 +136,7 @@ func (c *chain) next(b *batch) (at int64, end link) {
 		span: record.Span{
 			First: b.firstLive(), Last: b.last(), After: c.after,
 			Count: int64(b.len()), Bytes: int64(len(b.live())), Offset: b.offset, Run: c.loop.RunID,
+			Hub: c.hub, Latest: b.latest(),
 		},
 	}
 	s := c.open.span
@@ -147,7 +149,28 @@ func (c *chain) next(b *batch) (at int64, end link) {
 	end.span.First, end.span.After = s.First, s.After
 	end.span.Count += s.Count
 	end.span.Bytes += s.Bytes
+	if s.Latest.IsZero() || s.Latest.After(end.span.Latest) {
+		end.span.Latest = s.Latest
+	}
 	return s.Bytes, end
+}
+
+// stranger says why a blob, by what its metadata say, holds other messages than those of b, though they have the
+// same numbers; "" if it doesn't. A hub that was made anew, or whose namespace has failed over, counts from the
+// beginning. Times are compared to the second, for which the Functions host cuts some of them to.
+func (c *chain) stranger(s record.Span, b *batch) string {
+	if s.Hub != "" && c.hub != "" && s.Hub != c.hub {
+		return "it holds messages of Event Hub " + s.Hub
+	}
+	for _, e := range b.left() {
+		if s.First <= e.number && e.number <= s.Last {
+			if !s.Latest.IsZero() && e.enqueued.Sub(s.Latest) >= time.Second {
+				return fmt.Sprintf("it holds an older message %d, as if the Event Hub had been made anew under its old name", e.number)
+			}
+			break
+		}
+	}
+	return ""
 }
 
 // name is what a blob is called whose first message is of the day, and the minute, of b.
@@ -160,6 +183,9 @@ func (c *chain) meet(b *batch, at int64, end link, metadata map[string]string) e
 	held, err := record.ParseSpan(metadata)
 	if err != nil {
 		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already, but not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, err)}
+	}
+	if why := c.stranger(held, b); why != "" {
+		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already: %s; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, why)}
 	}
 	if held.First != end.span.First {
 		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already and says that it begins at %d; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, held.First)}
@@ -185,11 +211,13 @@ func (c *chain) advance(s record.Span) {
 
 // pass goes on behind what was found, as far as that follows on.
 func (c *chain) pass(b *batch) {
-	for len(c.ahead) > 0 && c.ahead[0].First <= c.after+1 {
-		c.follow(c.ahead[0])
+	for c.skip(b); b.len() > 0 && len(c.ahead) > 0 && c.ahead[0].First <= c.after+1; c.skip(b) {
+		s := c.ahead[0]
 		c.ahead = c.ahead[1:]
+		if c.stranger(s.Span, b) == "" { // as far as b tells
+			c.follow(s)
+		}
 	}
-	c.skip(b)
 }
 
 // follow goes to the end of what was found.
@@ -217,7 +245,7 @@ func (c *chain) skip(b *batch) {
 func (c *chain) look(ctx context.Context, b *batch) error {
 	first := b.firstLive()
 	hole := work.Range{From: c.after + 1, To: first - 1}
-	today, err := c.stored(ctx, b.enqueued, hole.From, math.MaxInt64)
+	today, err := c.stored(ctx, b, b.enqueued, hole.From, math.MaxInt64)
 	if err != nil {
 		return err
 	}
@@ -229,7 +257,7 @@ func (c *chain) look(ctx context.Context, b *batch) error {
 			break
 		}
 		on = on.AddDate(0, 0, -1)
-		before, err := c.stored(ctx, on, hole.From, first)
+		before, err := c.stored(ctx, b, on, hole.From, first)
 		if err != nil {
 			return err
 		}
@@ -258,8 +286,9 @@ type findings struct {
 	older  bool      // there is one, so that the days before hold nothing newer
 }
 
-// stored finds what is stored of the messages from to through among the blobs of a day.
-func (c *chain) stored(ctx context.Context, on time.Time, from, through int64) (f findings, err error) {
+// stored finds what is stored of the messages from to through among the blobs of a day, before b is stored. Blobs of
+// strangers are left out: if one has a name that is needed, it will be told.
+func (c *chain) stored(ctx context.Context, b *batch, on time.Time, from, through int64) (f findings, err error) {
 	for blob, err := range c.loop.Sink.List(ctx, record.EventHubDay(c.loop.Folder, c.partition, on)) {
 		if err != nil {
 			return f, fmt.Errorf("look for stored messages from %d on: %w", from, err)
@@ -271,10 +300,13 @@ func (c *chain) stored(ctx context.Context, on time.Time, from, through int64) (
 		if s.First > through {
 			break
 		}
+		if c.stranger(s, b) != "" {
+			continue
+		}
 		here := link{blob.Name, s}
 		if n := len(f.ranges); n > 0 && s.First == f.ranges[n-1].Last+1 { // so that a day of blobs takes no memory
 			last := &f.ranges[n-1]
-			last.Last, last.Offset, last.end = s.Last, s.Offset, here
+			last.Last, last.Offset, last.Latest, last.end = s.Last, s.Offset, s.Latest, here
 		} else if s.Last >= from {
 			f.ranges = append(f.ranges, stretch{s, here})
 		} else {

@@ -113,10 +113,17 @@ func newChain(sink Sink, log Log, after int64, mode Append) *chain {
 // write stores messages from through to in batches of at most size, as one writer does; it stops before
 // a batch when stop says so.
 func write(c *chain, from, to int64, size int, stop func() bool) error {
+	return writeEarlier(c, from, to, size, 0, stop)
+}
+
+// writeEarlier does so with messages that were enqueued earlier.
+func writeEarlier(c *chain, from, to int64, size int, earlier time.Duration, stop func() bool) error {
 	limits := Limits{Count: size, Bytes: 1 << 20, Age: time.Hour, minute: c.loop.Append == ByMinute}
 	b, reading := &batch{}, &partitionReader{}
 	for next := from; next <= to; {
-		if m := at(next); reading.joins(b, m) && b.add(m, record.Format{}, limits) {
+		m := at(next)
+		m.EnqueuedTime = m.EnqueuedTime.Add(-earlier)
+		if reading.joins(b, m) && b.add(m, record.Format{}, limits) {
 			next++
 			if next <= to {
 				continue
@@ -494,6 +501,32 @@ func knowTail(t *testing.T, mode Append) {
 	}
 	if spans := check(t, f, 0, 34); mode == Joined && len(spans) != 1 {
 		t.Errorf("%d blobs, expected 1", len(spans))
+	}
+}
+
+// Numbers of one Event Hub say nothing of those of another one, nor of one that was made anew: what is there is
+// not taken for what is to be stored.
+func TestChainTellsHubsApart(t *testing.T) {
+	for _, test := range []struct {
+		name, hub string
+		earlier   time.Duration
+	}{{"another hub", "ns/two", 0}, {"made anew", "ns/one", time.Hour}} {
+		t.Run(test.name, eachMode(func(t *testing.T, mode Append) {
+			for _, from := range []int64{0, 5} { // at a name that is taken, and elsewhere
+				f := newFolder(t)
+				there := newChain(f, &partition{}, -1, mode)
+				there.hub = test.hub
+				if err := writeEarlier(there, 0, 19, 10, test.earlier, never); err != nil {
+					t.Fatal(err)
+				}
+				c := newChain(f, &partition{}, from-1, mode)
+				c.hub = "ns/one"
+				err := write(c, from, 9, 10, never)
+				if c.already != 0 || err == nil && c.messages != 10-from || err != nil && !errors.Is(err, ErrForeign) || err != nil && from > 0 && mode == Apart {
+					t.Errorf("from %d on: stored %d, found %d, error %v", from, c.messages, c.already, err)
+				}
+			}
+		}))
 	}
 }
 

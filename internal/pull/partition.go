@@ -42,6 +42,7 @@ type Start struct {
 type Partition struct {
 	Loop
 	Source    Log
+	Hub       string // that the partition is of, as record.HubText writes it; "" when it isn't known
 	Partition string
 	Start     Start
 	// CheckpointEvery is how many messages are stored, at least, between two checkpoints; 0 means after
@@ -82,7 +83,7 @@ func (p *Partition) Run(ctx context.Context) work.Source {
 func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	began := time.Now()
 	c := &chain{
-		loop: &p.Loop, log: p.Source, partition: p.Partition, every: p.CheckpointEvery,
+		loop: &p.Loop, log: p.Source, hub: p.Hub, partition: p.Partition, every: p.CheckpointEvery,
 		anchored: p.Start.Anchored, after: -1, settled: -1, looked: math.MinInt64,
 	}
 	if p.Tail != nil {

@@ -96,7 +96,7 @@ func (h *Hub) take(ctx context.Context, id string) (*partition, error) {
 func (h *Hub) Persist(ctx context.Context, i *host.Invocation) (host.Response, error) {
 	regular, last := h.budget(time.Now())
 	ctx = context.WithoutCancel(ctx) // who is told to end stores what he has
-	id, messages, many, err := decodeHub(i)
+	from, messages, many, err := decodeHub(i)
 	if err != nil {
 		return host.Response{}, h.stranger(ctx, last, i, fmt.Errorf("identify messages of Event Hub %s: %w", h.name, err))
 	}
@@ -113,14 +113,14 @@ func (h *Hub) Persist(ctx context.Context, i *host.Invocation) (host.Response, e
 	}
 	ctx, cancel := context.WithDeadline(ctx, last)
 	defer cancel()
-	return host.Response{}, h.store(ctx, regular, runID(i.ID), id, messages)
+	return host.Response{}, h.store(ctx, regular, runID(i.ID), from, messages)
 }
 
 // store stores messages of a partition, in their order and without repetitions: in their place until the regular
 // time is over, then apart.
-func (h *Hub) store(ctx context.Context, regular time.Time, run, id string, messages []message.Message) error {
-	write := &writer{h: h, partition: id, run: run, left: messages}
-	p, err := h.take(ctx, id)
+func (h *Hub) store(ctx context.Context, regular time.Time, run string, from origin, messages []message.Message) error {
+	write := &writer{h: h, origin: from, run: run, left: messages}
+	p, err := h.take(ctx, from.partition)
 	if err != nil {
 		return fmt.Errorf("%v: the invocation before has not ended: %w", write, err)
 	}
@@ -141,16 +141,16 @@ func (h *Hub) store(ctx context.Context, regular time.Time, run, id string, mess
 		return fmt.Errorf("%s: %w; %w", what, err, refused)
 	}
 	h.log().Error("stored messages apart, since they could not be stored in their place",
-		"hub", h.name, "partition", id, "first", first, "last", last, "folder", apart(h.Folder), "in", where, "error", err)
+		"hub", h.name, "partition", from.partition, "first", first, "last", last, "folder", apart(h.Folder), "in", where, "error", err)
 	return nil
 }
 
 // writer stores messages of one partition, in one place or another.
 type writer struct {
-	h         *Hub
-	partition string
-	run       string
-	left      []message.Message // those that are not stored, one at least until all are
+	h *Hub
+	origin
+	run  string
+	left []message.Message // those that are not stored, one at least until all are
 }
 
 func (w *writer) first() int64 { return w.left[0].SequenceNumber }
@@ -172,7 +172,7 @@ func (w *writer) to(ctx context.Context, sink pull.Sink, folder string, chain *r
 	}
 	first, last := w.first(), w.last()
 	loop := pull.Partition{
-		Loop: w.h.loop(ctx, sink, folder, w.run, len(w.left)), Source: &given{w.left}, Partition: w.partition,
+		Loop: w.h.loop(ctx, sink, folder, w.run, len(w.left)), Source: &given{w.left}, Hub: w.hub, Partition: w.partition,
 		Start: pull.Start{After: first - 1, Target: last}, Tail: &chain.tail,
 	}
 	row, err := loop.Drain(ctx)

@@ -10,6 +10,7 @@ import (
 
 	"persistor/internal/host"
 	"persistor/internal/message"
+	"persistor/internal/record"
 )
 
 // hubNames are the metadata of an event that are read: of one event as they are, of many with Array behind them. They
@@ -18,21 +19,27 @@ var hubNames = []string{
 	"PartitionContext", "PartitionKey", "Offset", "SequenceNumber", "EnqueuedTimeUtc", "Properties", "SystemProperties",
 }
 
+// origin is where events come from.
+type origin struct {
+	hub       string // as record.HubText writes it; "" when the host doesn't say
+	partition string
+}
+
 // decodeHub reads the events of an invocation, which are all of one partition, in the order of their sequence numbers.
-func decodeHub(i *host.Invocation) (partition string, events []message.Message, many bool, err error) {
+func decodeHub(i *host.Invocation) (from origin, events []message.Message, many bool, err error) {
 	c, err := read(i, hubNames)
 	switch {
 	case err != nil:
-		return "", nil, false, err
+		return origin{}, nil, false, err
 	case c.dubious:
-		return "", nil, false, errDubious
+		return origin{}, nil, false, errDubious
 	}
-	var context struct{ PartitionId string }
+	var context struct{ FullyQualifiedNamespace, EventHubName, PartitionId string }
 	if _, err := i.Metadata.Into("PartitionContext", &context); err != nil {
-		return "", nil, false, err
+		return origin{}, nil, false, err
 	}
 	if context.PartitionId == "" {
-		return "", nil, false, errors.New("metadata have no PartitionContext with a PartitionId")
+		return origin{}, nil, false, errors.New("metadata have no PartitionContext with a PartitionId")
 	}
 	f := newFields(i.Metadata, c.many, len(c.bodies))
 	events = make([]message.Message, len(c.bodies))
@@ -40,11 +47,11 @@ func decodeHub(i *host.Invocation) (partition string, events []message.Message, 
 		m := &events[n]
 		m.Body.Data, m.Partition = [][]byte{body}, context.PartitionId
 		if err := readHubEvent(f, n, m); err != nil {
-			return "", nil, false, fmt.Errorf("event %d of %d: %w", n+1, len(c.bodies), err)
+			return origin{}, nil, false, fmt.Errorf("event %d of %d: %w", n+1, len(c.bodies), err)
 		}
 	}
 	slices.SortStableFunc(events, func(a, b message.Message) int { return cmp.Compare(a.SequenceNumber, b.SequenceNumber) })
-	return context.PartitionId, events, c.many, nil
+	return origin{record.HubText(context.FullyQualifiedNamespace, context.EventHubName), context.PartitionId}, events, c.many, nil
 }
 
 // readHubEvent fills in what the metadata say of event n.

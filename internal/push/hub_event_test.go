@@ -55,9 +55,9 @@ func TestHubDecodes(t *testing.T) {
 		{"many, text", `"[\"a b\"]"`, "a b", arrays},
 		{"many, JSON", `"[{\"a\":1}]"`, `{"a":1}`, arrays},
 	} {
-		id, got, many, err := decodeHub(invocation(t, test.data, test.metadata))
-		if err != nil || id != "3" || len(got) != 1 || many != strings.HasPrefix(test.name, "many") {
-			t.Errorf("%s: partition %s, %d events, many %t, error %v", test.name, id, len(got), many, err)
+		from, got, many, err := decodeHub(invocation(t, test.data, test.metadata))
+		if err != nil || from != (origin{"n/hub", "3"}) || len(got) != 1 || many != strings.HasPrefix(test.name, "many") {
+			t.Errorf("%s: from %+v, %d events, many %t, error %v", test.name, from, len(got), many, err)
 			continue
 		}
 		want.Body.Data = [][]byte{[]byte(test.body)}

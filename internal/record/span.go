@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,24 @@ type Span struct {
 	// Offset is the last message's, as the service gave it, so that a writer who finds the blob can
 	// write a checkpoint behind it; "" when it isn't known.
 	Offset string
+	// Hub is the Event Hub that the messages come from, as [HubText] writes it; "" when it isn't known.
+	Hub string
+	// Latest is the last time at which one of the messages was enqueued, to the millisecond; zero when it isn't
+	// known.
+	Latest time.Time
+}
+
+// HubText writes an Event Hub, by its namespace's host name and its own name, for a blob's metadata: in lower
+// case, with escapes as in names but for '/' and '$', and without the port that an emulator has. It is ""
+// unless both are known.
+func HubText(namespace, hub string) string {
+	if host, _, err := net.SplitHostPort(namespace); err == nil {
+		namespace = host
+	}
+	if namespace == "" || hub == "" {
+		return ""
+	}
+	return entityText(strings.ToLower(namespace + "/" + hub))
 }
 
 // maxRun is the length of a run's id in characters (see work.Unit).
@@ -33,13 +52,19 @@ const maxOffset = 256
 
 // Metadata is the span as a blob's metadata. Keys are valid C# identifiers, as Blob Storage wants them.
 func (s Span) Metadata() map[string]string {
-	m := make(map[string]string, 6)
+	m := make(map[string]string, 9)
 	for key, field := range s.numbers() {
 		m[key] = strconv.FormatInt(*field, 10)
 	}
 	m["run"] = s.Run
 	if isOffset(s.Offset) {
 		m["offset"] = s.Offset
+	}
+	if s.Hub != "" {
+		m["hub"] = s.Hub
+	}
+	if !s.Latest.IsZero() {
+		m["enqueued_last"] = strconv.FormatInt(s.Latest.UnixMilli(), 10)
 	}
 	return m
 }
@@ -60,6 +85,14 @@ func ParseSpan(metadata map[string]string) (Span, error) {
 	}
 	if offset, err := lookup(metadata, "offset"); err == nil && isOffset(offset) {
 		s.Offset = offset
+	}
+	if s.Hub, _, err = lookupOptional(metadata, "hub"); err != nil {
+		return Span{}, fmt.Errorf("parse blob metadata: %w", err)
+	}
+	if _, there, _ := lookupOptional(metadata, "enqueued_last"); there {
+		if s.Latest, err = lookupTime(metadata, "enqueued_last"); err != nil {
+			return Span{}, fmt.Errorf("parse blob metadata: %w", err)
+		}
 	}
 	if err := s.validate(); err != nil {
 		return Span{}, fmt.Errorf("parse blob metadata: %w", err)
