@@ -94,6 +94,13 @@ func (c *crowd) kill(t *testing.T) {
 	c.expireLocks(t)
 }
 
+// killWithin kills when so many more invocations have ended, at most.
+func (c *crowd) killWithin(t *testing.T, invocations int) {
+	next := len(c.host.Results()) + 1 + c.random.IntN(invocations)
+	awaitAnyhow(t, c.host, func() bool { return len(c.host.Results()) >= next || c.done(t) })
+	c.kill(t)
+}
+
 // killInvocations kills when some more invocations have ended, so that others are under way.
 func (c *crowd) killInvocations(t *testing.T) {
 	share := c.count / 4 / c.kills
@@ -101,9 +108,10 @@ func (c *crowd) killInvocations(t *testing.T) {
 		share = 5
 	}
 	for range c.kills {
-		next := len(c.host.Results()) + 1 + c.random.IntN(share)
-		awaitAnyhow(t, c.host, func() bool { return len(c.host.Results()) >= next })
-		c.kill(t)
+		c.killWithin(t, share)
+	}
+	for n := 0; n < 20 && !slices.ContainsFunc(c.host.Results(), failed) && !c.done(t); n++ {
+		c.killWithin(t, 3) // those before came when nothing was under way
 	}
 	awaitAnyhow(t, c.host, func() bool { return c.done(t) })
 }
