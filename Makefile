@@ -16,11 +16,11 @@ demo: ## drain an Event Hub that runs on this machine, and audit the outcome
 
 .PHONY: test
 test: azurite ## run every test, Azurite included
-	AZURITE_REQUIRED=1 go test ./...
+	AZURITE_REQUIRED=1 go test -timeout 20m ./...
 
 .PHONY: race
 race: azurite ## run the tests with the race detector, the long ones in their short form
-	AZURITE_REQUIRED=1 go test -race -short $(RACE)
+	AZURITE_REQUIRED=1 go test -race -short -timeout 30m $(RACE)
 
 .PHONY: soak
 soak: azurite ## run the kill tests at full count; takes up to an hour

@@ -39,8 +39,11 @@ func (s *site) onAzurite(t testing.TB) string {
 // A worker that appends is killed at any moment, again and again: every event is stored, once.
 func TestKilledAppenderLosesAndRepeatsNothing(t *testing.T) {
 	kills := 6
-	if isSoak() {
+	switch {
+	case isSoak():
 		kills = 100
+	case testing.Short():
+		kills = 2
 	}
 	for mode, settings := range appendModes {
 		for _, storage := range []string{"directory", "azurite"} {
