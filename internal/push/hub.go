@@ -107,9 +107,7 @@ func (h *Hub) Persist(ctx context.Context, i *host.Invocation) (host.Response, e
 		return host.Response{Outputs: map[string]any{Blob: string(h.Format.Append(nil, &messages[0]))}}, nil
 	}
 	if h.Output {
-		h.batches.Do(func() {
-			h.log().Warn("batches are stored by this program and not by the output binding, which can't name them: set cardinality to one to use it")
-		})
+		h.tellOfBatches(&h.batches)
 	}
 	ctx, cancel := context.WithDeadline(ctx, last)
 	defer cancel()

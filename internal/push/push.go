@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"persistor/internal/pull"
@@ -63,6 +64,13 @@ const failedFolder = "_failed"
 
 // apart is the folder of what couldn't be stored in its place.
 func apart(folder string) string { return failedFolder + "/" + folder }
+
+// tellOfBatches says, once, what becomes of batches where the output binding is asked for.
+func (o *Options) tellOfBatches(told *sync.Once) {
+	told.Do(func() {
+		o.log().Warn("batches are stored by this program and not by the output binding, which can't name them: set cardinality to one to use it")
+	})
+}
 
 func (o *Options) log() *slog.Logger {
 	if o.Log == nil {

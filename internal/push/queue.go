@@ -46,9 +46,7 @@ func (q *Queue) Persist(ctx context.Context, i *host.Invocation) (host.Response,
 		return host.Response{Outputs: map[string]any{Blob: string(q.Format.Append(nil, &messages[0]))}}, nil
 	}
 	if q.Output {
-		q.batches.Do(func() {
-			q.log().Warn("batches are stored by this program and not by the output binding, which can't name them: set cardinality to one to use it")
-		})
+		q.tellOfBatches(&q.batches)
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), last) // who is told to end stores what he has
 	defer cancel()

@@ -59,8 +59,8 @@ func handle() int {
 		w.Header().Set("X-Id", r.Header.Get(host.InvocationHeader))
 		w.WriteHeader(http.StatusTeapot)
 		fmt.Fprintf(w, "%s %s %s %s", r.Method, r.URL.RequestURI(), r.Header.Get("X-Mine"), body)
-		if r.Header.Get("X-Mine") == "slow" {
-			time.Sleep(time.Second)
+		if held := r.Header.Get("X-Held-Until"); held != "" {
+			awaitFile(held)
 		}
 	})
 	functions["web"] = host.HTTP(echo, "/api/web")
@@ -278,6 +278,15 @@ func TestTimer(t *testing.T) {
 	for _, want := range []string{"says hello\n", "says so on stderr\n"} {
 		if !strings.Contains(a.output.String(), want) {
 			t.Errorf("the output lacks %q: %q", want, a.output.String())
+		}
+	}
+}
+
+// awaitFile waits until there is a file of this name, for ten seconds at most.
+func awaitFile(name string) {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(name); err == nil {
+			return
 		}
 	}
 }

@@ -3,6 +3,8 @@ package hosttest
 import (
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -99,9 +101,11 @@ func TestHTTPTimeout(t *testing.T) {
 	o := a.with()
 	o.HTTPTimeout = 50 * time.Millisecond
 	h := run(t, o)
-	if resp, _ := ask(t, "GET", h.URL()+"/api/web", "", "X-Mine", "slow", "x-functions-key", h.FunctionKey()); resp.StatusCode != 504 {
+	held := filepath.Join(t.TempDir(), "go on")
+	if resp, _ := ask(t, "GET", h.URL()+"/api/web", "", "X-Held-Until", held, "x-functions-key", h.FunctionKey()); resp.StatusCode != 504 {
 		t.Error(resp.Status)
 	}
+	touch(t, held)
 	if r := await(t, h, 1)[0]; r.Err != nil {
 		t.Errorf("%+v", r)
 	}
@@ -112,11 +116,12 @@ func TestHTTPThrottle(t *testing.T) {
 	t.Parallel()
 	a := newApp(t, "web", webFunction, `"extensions":{"http":{"maxConcurrentRequests":1,"maxOutstandingRequests":2}},`+webHost(`,"enableForwardingHttpRequest":true`))
 	h := run(t, a.with())
+	held := filepath.Join(t.TempDir(), "go on")
 	statuses := make(chan int)
 	for range 4 {
 		go func() {
 			req, _ := http.NewRequest(http.MethodGet, h.URL()+"/api/web", nil)
-			req.Header.Set("X-Mine", "slow")
+			req.Header.Set("X-Held-Until", held)
 			req.Header.Set("x-functions-key", h.FunctionKey())
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
@@ -128,11 +133,22 @@ func TestHTTPThrottle(t *testing.T) {
 		}()
 	}
 	count := map[int]int{}
-	for range 4 {
+	for n := range 4 {
+		if n == 2 { // two were turned away, so the others are there
+			touch(t, held)
+		}
 		count[<-statuses]++
 	}
 	results := h.Results()
 	if count[418] != 2 || count[429] != 2 || len(results) != 2 || results[1].Began.Before(results[0].Began.Add(results[0].Took)) {
 		t.Errorf("%v, %+v", count, results)
+	}
+}
+
+// touch makes an empty file.
+func touch(t *testing.T, name string) {
+	t.Helper()
+	if err := os.WriteFile(name, nil, 0o666); err != nil {
+		t.Fatal(err)
 	}
 }
