@@ -3,9 +3,7 @@ package push
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"persistor/internal/pull"
@@ -15,24 +13,12 @@ import (
 // one that was killed. Storage is down now and then, before it does something or after. Each event is stored once.
 func TestGridStartsAgain(t *testing.T) {
 	t.Parallel()
-	rounds := uint64(12)
-	if os.Getenv("PERSISTOR_SOAK") != "" {
-		rounds = 300
-	}
-	for seed := range rounds {
-		f := newFolder(t)
-		synctest.Test(t, func(t *testing.T) { startAgain(t, f, seed) })
-	}
+	inRounds(t, startAgain)
 }
 
 func startAgain(t *testing.T, folder folder, seed uint64) {
 	r, l, f := rand.New(rand.NewPCG(seed, 1)), &logged{}, &fragile{folder: folder}
-	down := func(string, string) error {
-		if r.IntN(3) == 0 {
-			return errDown
-		}
-		return nil
-	}
+	down := nowAndThen(r)
 	o := options(f, l)
 	o.Append, o.AppendBytes, o.MaxAppend, o.Limits.Count, o.Timeout = pull.Append(seed%3), 700, 1<<20, 3, 4*time.Second
 	g, waiting, steps := NewGrid(o), from(1, 20), ""

@@ -10,10 +10,13 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"persistor/internal/host"
@@ -260,4 +263,27 @@ func from(a, b int64) (numbers []int64) {
 		numbers = append(numbers, n)
 	}
 	return numbers
+}
+
+// inRounds plays a scene that chance decides on, in a folder of its own each time and with time that passes by itself.
+func inRounds(t *testing.T, play func(t *testing.T, f folder, seed uint64)) {
+	t.Helper()
+	rounds := uint64(12)
+	if os.Getenv("PERSISTOR_SOAK") != "" {
+		rounds = 400
+	}
+	for seed := range rounds {
+		f := newFolder(t)
+		synctest.Test(t, func(t *testing.T) { play(t, f, seed) })
+	}
+}
+
+// nowAndThen is storage that is down for a third of what it is asked.
+func nowAndThen(r *rand.Rand) func(what, name string) error {
+	return func(string, string) error {
+		if r.IntN(3) == 0 {
+			return errDown
+		}
+		return nil
+	}
 }

@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"persistor/internal/pull"
@@ -17,24 +15,12 @@ import (
 // then, before it does something or after. Each is stored once when it is settled, and never twice.
 func TestQueuesTakeTurns(t *testing.T) {
 	t.Parallel()
-	rounds := uint64(12)
-	if os.Getenv("PERSISTOR_SOAK") != "" {
-		rounds = 300
-	}
-	for seed := range rounds {
-		f := newFolder(t)
-		synctest.Test(t, func(t *testing.T) { takeQueueTurns(t, f, seed) })
-	}
+	inRounds(t, takeQueueTurns)
 }
 
 func takeQueueTurns(t *testing.T, folder folder, seed uint64) {
 	r, l, f := rand.New(rand.NewPCG(seed, 1)), &logged{}, &fragile{folder: folder}
-	down := func(string, string) error {
-		if r.IntN(3) == 0 {
-			return errDown
-		}
-		return nil
-	}
+	down := nowAndThen(r)
 	o := options(f, l)
 	o.Append, o.AppendBytes, o.MaxAppend, o.Limits.Count, o.Timeout = pull.Append(seed%3), 1500, 1<<20, 3, 4*time.Second
 	queues := make([]*Queue, 3)

@@ -3,9 +3,7 @@ package push
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"persistor/internal/pull"
@@ -16,14 +14,7 @@ import (
 // is stored once, whatever each of them remembers.
 func TestHubsTakeTurns(t *testing.T) {
 	t.Parallel()
-	rounds := uint64(12)
-	if os.Getenv("PERSISTOR_SOAK") != "" {
-		rounds = 400
-	}
-	for seed := range rounds {
-		f := newFolder(t)
-		synctest.Test(t, func(t *testing.T) { takeTurns(t, f, seed) })
-	}
+	inRounds(t, takeTurns)
 }
 
 func takeTurns(t *testing.T, f folder, seed uint64) {
