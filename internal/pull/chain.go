@@ -160,12 +160,12 @@ func (c *chain) next(b *batch) (at int64, end link) {
 // beginning. Times are compared to the second, for which the Functions host cuts some of them to.
 func (c *chain) stranger(s record.Span, b *batch) string {
 	if s.Hub != "" && c.hub != "" && s.Hub != c.hub {
-		return "it holds messages of Event Hub " + s.Hub
+		return "and holds messages of Event Hub " + s.Hub
 	}
 	for _, e := range b.left() {
 		if s.First <= e.number && e.number <= s.Last {
 			if !s.Latest.IsZero() && e.enqueued.Sub(s.Latest) >= time.Second {
-				return fmt.Sprintf("it holds an older message %d, as if the Event Hub had been made anew under its old name", e.number)
+				return fmt.Sprintf("and holds an older message %d, as if the Event Hub had been made anew under its old name", e.number)
 			}
 			break
 		}
@@ -181,14 +181,15 @@ func (c *chain) name(b *batch, first int64) string {
 // meet goes on behind what is there already in place of b, or looks for another place.
 func (c *chain) meet(b *batch, at int64, end link, metadata map[string]string) error {
 	held, err := record.ParseSpan(metadata)
-	if err != nil {
-		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already, but not as Persistor writes it: %w; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, err)}
+	why := c.stranger(held, b)
+	switch {
+	case err != nil:
+		why = "but not as Persistor writes it: " + err.Error()
+	case why == "" && held.First != end.span.First:
+		why = fmt.Sprintf("and says that it begins at %d", held.First)
 	}
-	if why := c.stranger(held, b); why != "" {
-		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already: %s; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, why)}
-	}
-	if held.First != end.span.First {
-		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already and says that it begins at %d; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, held.First)}
+	if why != "" {
+		return &foreignError{fmt.Errorf("store messages %d to %d: blob %s is there already, %s; move it away, or set STORE_PARAM to another folder", b.firstLive(), b.last(), end.name, why)}
 	}
 	if at > 0 && held.Last <= c.open.span.Last {
 		c.open = link{} // it takes no more, or never did
