@@ -131,6 +131,7 @@ type queueLoop struct {
 	loops    int
 	deadline time.Time // for storing
 	end      time.Time // for everything
+	pace     pull.Pace // of its sessions, one after the other
 	progress *pull.Progress
 	row      work.Source
 }
@@ -192,7 +193,7 @@ func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 		case ctx.Err() != nil:
 			l.row.Ended = work.Cancelled
 			return
-		case left < leastTurn/2:
+		case left <= 0 || time.Until(l.deadline) < l.leastSession():
 			l.endAs(work.Deadline)
 			return
 		}
@@ -237,6 +238,12 @@ func (l *queueLoop) sessions(ctx context.Context, named *sessionList) {
 		l.row.Error = fmt.Sprintf("%d sessions in a row could not be drained, the last because %s", maxStumbles, l.row.SkippedSessions[len(l.row.SkippedSessions)-1].Reason)
 	}
 	l.endAs(work.Drained)
+}
+
+// leastSession is the time below which another session isn't worth taking: what is kept for storing, and as
+// much again. Of a short budget, half is enough.
+func (l *queueLoop) leastSession() time.Duration {
+	return min(2*l.pace.Reserve(), l.budget(l.unit)/2)
 }
 
 // endAs ends the loop: as failed, when one of its sessions has.
@@ -291,6 +298,7 @@ func (l *queueLoop) drainSession(ctx context.Context, s *servicebus.Session, lef
 	session := pull.Session{
 		Loop: l.loop(l.unit, l.loops, l.deadline, l.progress), Source: s, Entity: l.Entity.Path(), ID: s.ID(),
 	}
+	session.Pace = &l.pace
 	session.Idle, session.Quiet = 0, silent // the source knows when its session is drained
 	if l.ReceiveFor > 0 {
 		session.Duration = left

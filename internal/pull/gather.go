@@ -3,7 +3,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"persistor/internal/message"
@@ -36,8 +35,6 @@ type gatherer struct {
 
 	full chan *batch // to the persister
 	free chan *batch // and back
-	// slowest is the longest that keeping one batch took, in nanoseconds.
-	slowest atomic.Int64
 
 	end work.Ended
 	err error
@@ -74,7 +71,7 @@ func (g *gatherer) persist(ctx context.Context, fail context.CancelCauseFunc) (e
 			if err = g.keeper.keep(ctx, b); err != nil {
 				fail(err)
 			}
-			g.slowest.Store(max(g.slowest.Load(), int64(time.Since(began))))
+			g.Pace.observe(time.Since(began))
 		}
 		b.reset()
 		g.free <- b
@@ -204,9 +201,8 @@ func (g *gatherer) finish(end work.Ended, err error) state {
 	return nil
 }
 
-// reserve is the time before the deadline that is kept for storing what is held: three times the
-// longest that keeping a batch took so far, at least a second, at most half of all the time there was.
+// reserve is the time before the deadline that is kept for storing what is held, at most half of all the
+// time there was.
 func (g *gatherer) reserve() time.Duration {
-	need := max(3*time.Duration(g.slowest.Load()), time.Second)
-	return min(need, g.Deadline.Sub(g.began)/2)
+	return min(g.Pace.Reserve(), g.Deadline.Sub(g.began)/2)
 }

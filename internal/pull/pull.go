@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"persistor/internal/message"
@@ -124,6 +125,7 @@ type Loop struct {
 	Duration time.Duration
 	// Deadline is when the loop has to be back; what it holds is stored before. Zero means never.
 	Deadline time.Time
+	Pace     *Pace     // of the loops of one source that follow each other; may be nil
 	Progress *Progress // may be nil
 
 	// connected says that the source had a connection when the loop began.
@@ -165,6 +167,9 @@ func (l *Loop) run(ctx context.Context, r reader, k keeper) (work.Ended, error) 
 		defer cancel()
 	}
 	now := time.Now()
+	if l.Pace == nil {
+		l.Pace = new(Pace)
+	}
 	g := &gatherer{Loop: l.cut(), reader: r, keeper: k, began: now, quiet: now, heard: l.connected, batch: &batch{}}
 	end, err := g.run(ctx, persisting)
 	if err == nil {
@@ -177,6 +182,18 @@ func (l *Loop) run(ctx context.Context, r reader, k keeper) (work.Ended, error) 
 		return work.Superseded, nil
 	}
 	return work.Failed, err
+}
+
+// Pace is how long it takes to store and settle a batch. Its zero value knows of none yet; safe for concurrent
+// use.
+type Pace struct{ slowest atomic.Int64 } // in nanoseconds
+
+func (p *Pace) observe(took time.Duration) { p.slowest.Store(max(p.slowest.Load(), int64(took))) }
+
+// Reserve is the time before a deadline that is kept for storing what is held: three times the longest that
+// a batch took so far, at least a second.
+func (p *Pace) Reserve() time.Duration {
+	return max(3*time.Duration(p.slowest.Load()), time.Second)
 }
 
 // cut is the loop with batches that can be appended.
