@@ -18,6 +18,8 @@ const (
 	Receivers
 	// Sessions of a Service Bus queue or subscription: each loop takes one after the other.
 	Sessions
+	// Cells are parts of partitions of an Event Hub: several of one partition may be read side by side.
+	Cells
 )
 
 // Unit is a work unit: sources to drain, within a budget. It is idempotent: the same unit run twice,
@@ -29,6 +31,12 @@ type Unit struct {
 	Unit int `json:"unit"`
 	// Partitions are the ids to drain, each by one pull loop; none on Service Bus.
 	Partitions []string `json:"partitions,omitempty"`
+	// Cells are parts of partitions to drain, each by one pull loop, in this order; a unit has either Cells or
+	// Partitions. Their readers have no owner level, and write no checkpoint: the one who planned them does.
+	Cells []Cell `json:"cells,omitempty"`
+	// Tracked has the worker keep the run's ledger up to date on how far it is, and stop where that says that the
+	// run is cancelled.
+	Tracked bool `json:"tracked,omitempty"`
 	// Sessions are ids of sessions to drain first, before whichever are available next. An id may be any
 	// text, and empty.
 	Sessions []string `json:"sessions,omitempty"`
@@ -77,6 +85,12 @@ const (
 // OK reports whether the loop did what could be asked of it: every end but Failed.
 func (e Ended) OK() bool { return e != Failed && e != "" }
 
+// Cell is a part of a partition: sequence numbers From to To, which lie in one cell of record.CellSize.
+type Cell struct {
+	Partition string `json:"partition"`
+	Range
+}
+
 // Range is an inclusive range of sequence numbers.
 type Range struct {
 	From int64 `json:"from"`
@@ -89,9 +103,14 @@ type Source struct {
 	// Partition is empty where Receiver is set.
 	Partition string `json:"partition,omitempty"`
 	// Receiver is the loop's number within its unit, from 0; only on Service Bus.
-	Receiver *int   `json:"receiver,omitempty"`
-	Ended    Ended  `json:"ended"`
-	Error    string `json:"error,omitempty"`
+	Receiver *int `json:"receiver,omitempty"`
+	// Cell is the part of the partition that was to be drained; nil for a partition as a whole. Then Checkpoint
+	// is the sequence number up to which everything from its beginning is stored, one less than that where nothing
+	// is, Offset is that of the message there, "" where it isn't known, and Backlog counts up to its end.
+	Cell   *Range `json:"cell,omitempty"`
+	Offset string `json:"offset,omitempty"`
+	Ended  Ended  `json:"ended"`
+	Error  string `json:"error,omitempty"`
 	// Messages, Bytes and Blobs count what this loop stored itself; Bytes as encoded in blobs.
 	Messages int64 `json:"messages"`
 	Bytes    int64 `json:"bytes"`
@@ -129,8 +148,11 @@ type SkippedSession struct {
 // MaxSkipped bounds the sessions that a report names, so that the report stays small.
 const MaxSkipped = 100
 
-// Name tells the rows of a report apart: "partition 7", "receiver 0".
+// Name tells the rows of a report apart: "partition 7", "partition 7 from 262144", "receiver 0".
 func (s Source) Name() string {
+	if s.Cell != nil {
+		return "partition " + s.Partition + " from " + strconv.FormatInt(s.Cell.From, 10)
+	}
 	if s.Receiver != nil {
 		return "receiver " + strconv.Itoa(*s.Receiver)
 	}
