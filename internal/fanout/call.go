@@ -228,6 +228,11 @@ func (c *call) parse(body []byte) (work.Report, error) {
 		default:
 			return r, fmt.Errorf("it is about %q, which was not asked for", cut(name))
 		}
+		if s.Cell != nil {
+			if err := c.checkCell(s); err != nil {
+				return r, err
+			}
+		}
 		if !s.Ended.OK() {
 			r.Status = Failed
 		}
@@ -238,11 +243,25 @@ func (c *call) parse(body []byte) (work.Report, error) {
 	return r, nil
 }
 
-// rowsOf names the rows that the report of a unit has: one of each partition, or of each receiver.
+// checkCell checks that a row is about a cell of the unit, and a place in it: a checkpoint may be made of that.
+func (c *call) checkCell(s work.Source) error {
+	if !slices.Contains(c.unit.Cells, work.Cell{Partition: s.Partition, Range: *s.Cell}) {
+		return fmt.Errorf("it is about %q to %d, which was not asked for", cut(s.Name()), s.Cell.To)
+	}
+	if s.Checkpoint < s.Cell.From-1 || s.Checkpoint > s.Cell.To {
+		return fmt.Errorf("it says that %s to %d is stored up to %d", s.Name(), s.Cell.To, s.Checkpoint)
+	}
+	return nil
+}
+
+// rowsOf names the rows that the report of a unit has: one of each partition or cell, or of each receiver.
 func rowsOf(unit work.Unit) []string {
 	var names []string
 	for _, id := range unit.Partitions {
 		names = append(names, work.Source{Partition: id}.Name())
+	}
+	for _, c := range unit.Cells {
+		names = append(names, rowOf(c).Name())
 	}
 	for i := range receiversOf(unit) {
 		names = append(names, work.Source{Receiver: &i}.Name())
