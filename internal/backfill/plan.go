@@ -129,7 +129,7 @@ func (w *wave) moveCheckpoints(outer context.Context, found standing) (map[strin
 		p := &run.Partitions[i]
 		at, offset, ok := p.Mark()
 		now, known := found[p.Partition]
-		if !ok || !known || offset == "" || at <= now.Checkpoint && now.Checkpoint <= now.Last || !reaches(p, now) {
+		if !ok || !known || offset == "" || at <= now.Checkpoint || !reaches(p, now) {
 			continue
 		}
 		if err := w.Hub.SetCheckpoint(ctx, p.Partition, pull.Mark{SequenceNumber: at, Offset: offset}); err != nil {

@@ -38,7 +38,11 @@ func record(run *ledger.Run, row fanout.UnitRow, now time.Time) {
 	u := &run.Units[i]
 	u.State, u.Ended, u.Worker, u.Attempts, u.Messages = ledger.UnitDone, row.Ended, row.Worker, row.Attempts, row.Messages
 	w := lastWave(run)
-	if row.Status != fanout.OK {
+	switch {
+	case row.Status == fanout.OK:
+	case !run.CancelRequested.IsZero() && stoppedEarly(row):
+		u.Ended = work.Cancelled
+	default:
 		u.State, u.Error = ledger.UnitFailed, why(row)
 		complain(run, row.Unit, u.Error, now)
 		if w != nil {
@@ -60,6 +64,11 @@ func record(run *ledger.Run, row fanout.UnitRow, now time.Time) {
 		w.Blobs += row.Blobs
 	}
 	countRemaining(run)
+}
+
+// stoppedEarly reports whether a unit has failed only in that it was told to stop.
+func stoppedEarly(row fanout.UnitRow) bool {
+	return !slices.ContainsFunc(row.Sources, func(s work.Source) bool { return !s.Ended.OK() })
 }
 
 // stored takes what a loop stored into its partition's plan.
