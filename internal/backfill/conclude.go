@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"persistor/internal/fanout"
 	"persistor/internal/ledger"
 )
 

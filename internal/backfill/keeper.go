@@ -146,7 +146,7 @@ func (k *keeper) update(ctx context.Context, change func(*ledger.Run) error) (le
 			return errSuperseded
 		}
 		for _, row := range rows {
-			record(run, row, time.Now())
+			account(run, row, time.Now())
 		}
 		return change(run)
 	})

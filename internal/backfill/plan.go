@@ -64,10 +64,7 @@ func (s standing) apply(run *ledger.Run) {
 		if now.Empty {
 			for _, r := range p.Todo() {
 				r.To = min(r.To, now.Last)
-				if r.From <= r.To {
-					lose(p, r)
-					p.Done(r, "")
-				}
+				p.Lose(r)
 			}
 		}
 	}
@@ -125,11 +122,14 @@ func (w *wave) moveCheckpoints(outer context.Context, found standing) (map[strin
 	}
 	moved := map[string]int64{}
 	var errs []error
-	for i := range run.Partitions {
-		p := &run.Partitions[i]
-		at, offset, ok := p.Mark()
+	for _, p := range run.Partitions {
 		now, known := found[p.Partition]
-		if !ok || !known || offset == "" || at <= now.Checkpoint || !reaches(p, now) {
+		if !known || !reaches(p, now) {
+			continue
+		}
+		p.Checkpoint = max(p.From-1, now.Checkpoint)
+		at, offset, ok := p.Mark()
+		if !ok || at <= now.Checkpoint {
 			continue
 		}
 		if err := w.Hub.SetCheckpoint(ctx, p.Partition, pull.Mark{SequenceNumber: at, Offset: offset}); err != nil {
@@ -142,7 +142,7 @@ func (w *wave) moveCheckpoints(outer context.Context, found standing) (map[strin
 }
 
 // reaches reports whether everything before the range is stored, or gone.
-func reaches(p *ledger.Partition, now fanout.Partition) bool {
+func reaches(p ledger.Partition, now fanout.Partition) bool {
 	if now.Checkpoint >= 0 && p.From <= now.Checkpoint+1 {
 		return true
 	}

@@ -1,6 +1,12 @@
 package ledger
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// ErrState is the kind of an error that a run's state is to blame for: it can't be cancelled, retried or resumed then.
+var ErrState = errors.New("its state doesn't allow it")
 
 // Live is a run as it shows: with what its workers have done since the document was written.
 type Live struct {

@@ -29,8 +29,8 @@ func planned(run *ledger.Run, plan fanout.Plan) {
 	}
 }
 
-// record writes what became of a unit into the run, once.
-func record(run *ledger.Run, row fanout.UnitRow, now time.Time) {
+// account writes what became of a unit into the run, once.
+func account(run *ledger.Run, row fanout.UnitRow, now time.Time) {
 	i := slices.IndexFunc(run.Units, func(u ledger.Unit) bool { return u.Unit == row.Unit })
 	if i < 0 || run.Units[i].State != ledger.UnitPlanned {
 		return
@@ -87,15 +87,7 @@ func stored(p *ledger.Partition, s work.Source) {
 		p.Done(work.Range{From: from, To: s.Checkpoint}, s.Offset)
 	}
 	for _, lost := range s.LostToRetention {
-		lose(p, lost)
-	}
-}
-
-// lose notes that a range is nowhere any more.
-func lose(p *ledger.Partition, lost work.Range) {
-	const most = 100 // ranges that a partition names
-	if !slices.Contains(p.Lost, lost) && len(p.Lost) < most {
-		p.Lost = append(p.Lost, lost)
+		p.Lose(lost)
 	}
 }
 
@@ -107,10 +99,7 @@ func countRemaining(run *ledger.Run) {
 	run.Counts.Remaining = 0
 	for i := range run.Partitions {
 		p := &run.Partitions[i]
-		p.Counts.Remaining = 0
-		for _, r := range p.Todo() {
-			p.Counts.Remaining += r.To - r.From + 1
-		}
+		p.Counts.Remaining = p.Remaining()
 		run.Counts.Remaining += p.Counts.Remaining
 	}
 }
