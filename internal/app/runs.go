@@ -23,8 +23,8 @@ import (
 type storageOnDemand struct {
 	at config.Storage
 
-	opening sync.Mutex
-	opened  keeping // nil until it was needed
+	mu     sync.Mutex
+	opened keeping // nil until it was needed
 }
 
 // keeping is what an invoker needs of storage; both kinds are such.
@@ -35,25 +35,35 @@ type keeping interface {
 }
 
 func (c *storageOnDemand) open(ctx context.Context) (keeping, error) {
-	c.opening.Lock()
-	defer c.opening.Unlock()
-	if c.opened != nil {
-		return c.opened, nil
+	if opened := c.known(nil); opened != nil {
+		return opened, nil
 	}
+	// Without the lock, for each caller waits as long as its own context lasts.
 	opened, err := openStore(ctx, c.at.Connection, c.at.Container, c.at.CreateContainer)
 	if err != nil {
 		return nil, err
 	}
-	c.opened = opened.(keeping)
-	return c.opened, nil
+	first := c.known(opened.(keeping))
+	if first != opened {
+		closeStore(opened)
+	}
+	return first, nil
+}
+
+// known returns the storage that was opened first, which may be the one given.
+func (c *storageOnDemand) known(opened keeping) keeping {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.opened == nil {
+		c.opened = opened
+	}
+	return c.opened
 }
 
 // close gives back what was opened.
 func (c *storageOnDemand) close() {
-	c.opening.Lock()
-	defer c.opening.Unlock()
-	if c.opened != nil {
-		closeStore(c.opened)
+	if opened := c.known(nil); opened != nil {
+		closeStore(opened)
 	}
 }
 
