@@ -281,3 +281,22 @@ func TestDirDocumentLeavesNothing(t *testing.T) {
 		t.Error("a blob that grows was overwritten")
 	}
 }
+
+// TestDirKilledRemovingThenCreating: the file that a process left which was killed removing a document isn't taken for
+// the one of whoever was killed creating it anew.
+func TestDirKilledRemovingThenCreating(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	d := openDir(t, root)
+	if _, err := d.Write(t.Context(), crashDocument, []byte("old"), ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, death := range [][2]string{{"dies removing", "commit removed"}, {"dies writing", "committed"}} {
+		if err := process(death[0], root, death[1]).Run(); err == nil {
+			t.Fatal("the process was not killed")
+		}
+	}
+	if body, _, err := d.Read(t.Context(), crashDocument); err != nil || string(body) != string(crashBody) {
+		t.Errorf("Read = %.40q, %v; want what was created", body, err)
+	}
+}
