@@ -1,13 +1,11 @@
 package app
 
 import (
-	"fmt"
 	"net/http"
-	"strings"
 	"testing"
-	"time"
 
 	"persistor/emulator"
+	"persistor/internal/api"
 	"persistor/internal/ledger"
 )
 
@@ -57,6 +55,23 @@ func TestBackfillOfAQueue(t *testing.T) {
 	s.once(t, 300)
 }
 
-var _ = fmt.Sprint
-var _ = strings.Contains
-var _ time.Duration
+// A hub is drained in waves, whose cells go to several workers, and ends with its checkpoints at its end.
+func TestBackfillOfAHub(t *testing.T) {
+	t.Parallel()
+	const events = 600_000 // three cells
+	s := newSite(t, 2, events)
+	s.settings = s.settings.with("GET_METADATA=TRUE", "WORKER_CONCURRENCY=8", "MEMORY_LIMIT=256MiB")
+	one, two := start(t, "worker", s.settings), start(t, "worker", s.settings)
+	invoker := start(t, "invoker", s.settings.with("FUNC_TO_INVOKE="+one.url+"/api/pull,"+two.url+"/api/pull", "DELAY_BETWEEN_FUNCS=0", "LOG_LEVEL=info"))
+	id := beginBackfill(t, invoker.url, `{}`)
+	live := ends(t, invoker.url, id)
+	if live.State != ledger.Succeeded || live.Counts.Messages != 2*events || live.Counts.Remaining != 0 {
+		t.Errorf("%+v", live)
+	}
+	var now api.Standing
+	call(t, invoker.url+"/api/status", "", &now)
+	if now.Backlog != 0 || now.Run != nil || len(now.Partitions) != 2 || now.Partitions[1].Checkpoint != events-1 {
+		t.Errorf("%+v", now)
+	}
+	s.audit(t, hubName)
+}
