@@ -1,11 +1,13 @@
 package app
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 
 	"persistor/emulator"
 	"persistor/internal/api"
+	"persistor/internal/config"
 	"persistor/internal/ledger"
 )
 
@@ -74,4 +76,45 @@ func TestBackfillOfAHub(t *testing.T) {
 		t.Errorf("%+v", now)
 	}
 	s.audit(t, hubName)
+}
+
+// The same in one process, with the worker's settings alone.
+func TestOpenLocal(t *testing.T) {
+	t.Parallel()
+	const events = 20_000
+	s := newSite(t, 2, events)
+	s.settings = s.settings.with("GET_METADATA=TRUE")
+	lookup := func(name string) (string, bool) { value, ok := s.settings[name]; return value, ok }
+	var log lines
+	url, key, closing, err := OpenLocal(t.Context(), lookup, &log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, text := call(t, url+"/api/runs", "", nil); status != http.StatusUnauthorized {
+		t.Errorf("without the key: status %d: %s", status, text)
+	}
+	var run ledger.Run
+	status, text := call(t, url+"/api/backfill?code="+key, "{}", &run)
+	if status != http.StatusAccepted {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	var live ledger.Live
+	waitFor(t, "the run's end", func() bool {
+		call(t, url+"/api/runs/"+run.ID+"?code="+key, "", &live)
+		return live.State.Over()
+	})
+	if err := closing(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if live.State != ledger.Succeeded || log.String() != "" {
+		t.Errorf("%+v\n%s", live, log.String())
+	}
+	s.audit(t, hubName)
+	if _, _, err := tryCall(url+"/", ""); err == nil {
+		t.Error("it still listens")
+	}
+	delete(s.settings, "EVENT_HUB_NAME")
+	if _, _, _, err := OpenLocal(t.Context(), lookup, &log); !errors.As(err, new(*config.Error)) {
+		t.Errorf("without the hub's name: %v", err)
+	}
 }
