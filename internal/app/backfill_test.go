@@ -1,9 +1,11 @@
 package app
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"testing"
+	"time"
 
 	"persistor/emulator"
 	"persistor/internal/api"
@@ -32,14 +34,25 @@ func beginBackfill(t testing.TB, url, request string) string {
 	return run.ID
 }
 
-// ends waits for a run's end.
-func ends(t testing.TB, url, id string) (live ledger.Live) {
+// ends waits for a run's end, a minute at most.
+func ends(t testing.TB, url, id string) ledger.Live {
 	t.Helper()
-	waitFor(t, "the run's end", func() bool {
-		live = runAt(t, url, id)
-		return live.State.Over()
-	})
-	return live
+	return endsWithin(t, time.Minute, url, id)
+}
+
+func endsWithin(t testing.TB, patience time.Duration, url, id string) (live ledger.Live) {
+	t.Helper()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for end := time.Now().Add(patience); ; <-ticker.C {
+		if live = runAt(t, url, id); live.State.Over() {
+			return live
+		}
+		if time.Now().After(end) {
+			text, _ := json.Marshal(live)
+			t.Fatalf("the run has not ended after %v: %s", patience, text)
+		}
+	}
 }
 
 // A queue is drained in waves, by an invoker on its own.
