@@ -230,14 +230,14 @@ func TestLargeMessages(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	large := make([]byte, 100<<20)
 	if testing.Short() {
-		large = large[:16<<20]
+		large = large[:4<<20]
 	}
 	for i := 0; i < len(large); i += 8 {
 		large[i] = byte(random.Uint32())
 	}
 	messages := []emulator.QueueMessage{{Body: large}}
 	for range 6 {
-		messages = append(messages, emulator.QueueMessage{Body: large[:8<<20]}, emulator.QueueMessage{Body: []byte("small")})
+		messages = append(messages, emulator.QueueMessage{Body: large[:len(large)/12]}, emulator.QueueMessage{Body: []byte("small")})
 	}
 	if err := s.bus.PutMessages("orders", messages...); err != nil {
 		t.Fatal(err)

@@ -274,6 +274,9 @@ func TestDirDocumentLeavesNothing(t *testing.T) {
 	if err := d.Remove(t.Context(), "notes", ""); err != nil || !exists("notes") {
 		t.Errorf("Remove of what is no document = %v, and it is there: %v", err, exists("notes"))
 	}
+	if err := d.Overwrite(t.Context(), "_runs/hub", nil); err == nil || !strings.Contains(err.Error(), "folder") {
+		t.Errorf("Overwrite of a folder = %v", err)
+	}
 	if _, err := d.Append(t.Context(), "grows", 0, []byte("x"), nil); err != nil {
 		t.Fatal(err)
 	}
