@@ -8,8 +8,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 )
 
-// Connections are connections to a hub that sources use one after the other: making one takes as long as reading
-// some ten thousand events. Safe for concurrent use. Its zero value has none, and nil never has any.
+// Connections are connections to a hub that sources use one after the other, since making one takes a dozen round
+// trips. Safe for concurrent use. The zero value has none yet, and nil never has any.
 type Connections struct {
 	mu     sync.Mutex
 	idle   []*azeventhubs.ConsumerClient
