@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -262,7 +263,7 @@ func killAtStep(t *testing.T, at string) {
 func TestBackfillKilledAtRandom(t *testing.T) {
 	kills, events := 20, int64(400_000)
 	if isSoak() {
-		kills, events = 200, 6_000_000
+		kills, events = 200, 1_500_000
 	}
 	s := fragileSite(t, 3, events)
 	seed := uint64(time.Now().UnixNano())
@@ -303,5 +304,43 @@ func TestBackfillKilledAtRandom(t *testing.T) {
 	}
 	t.Logf("%d kills, %d waves", killed, live.Wave)
 	s.noHoles(t, invoker.url, hubName)
+	s.audit(t, hubName)
+}
+
+// An invoker that stands still for so long that another one takes its wave over finds that out when it goes on, and
+// writes nothing more into the run.
+func TestInvokerThatIsTakenForDead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 2, 20_000)
+	s.settings = s.settings.with(slow...)
+	worker := newRelay(t)
+	worker.to(start(t, "worker", s.settings))
+	s.settings = s.settings.with("FUNC_TO_INVOKE=" + worker.url + "/api/pull")
+	first := start(t, "invoker", s.settings.with("LOG_LEVEL=info"))
+	id := beginBackfill(t, first.url, "{}")
+	mark := storing(t, first.url, id).Invoker
+	if err := first.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, "invoker", s.settings)
+	waitFor(t, "another invoker's mark", func() bool {
+		now := runAt(t, second.url, id).Invoker
+		return now != "" && now != mark
+	})
+	worker.to(start(t, "worker", s.settings.with("BATCH_COUNT=10000")))
+	if err := first.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	live := ends(t, second.url, id)
+	if live.State != ledger.Succeeded || live.Counts.Remaining != 0 {
+		t.Errorf("%+v", live)
+	}
+	waitFor(t, "the first to give up", func() bool { return first.logged("gave a wave up") != "" })
+	for n, w := range live.Waves {
+		if w.Wave != n+1 {
+			t.Errorf("waves %+v", live.Waves)
+		}
+	}
+	s.noHoles(t, second.url, hubName)
 	s.audit(t, hubName)
 }

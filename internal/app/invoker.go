@@ -59,7 +59,7 @@ func openInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer, adap
 		kept.noChain = noChain(parts)
 		runner.engine = kept.Engine
 	}
-	surface := api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runner, &standing{kept, parts.planner, parts.waiting})
+	surface := api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runner, &standing{kept, parts.source})
 	return &Program{
 		Handler:    serve(c.Server, surface, invokerFunctions(runner, kept.Engine, surface, c.Timeout, log), log),
 		Log:        log,

@@ -247,55 +247,58 @@ func (r *runs) Read(ctx context.Context, id string) (ledger.Live, error) {
 	return ledger.NewLive(run, progress, time.Now()), nil
 }
 
-// underWay looks for a run that is under way among so many of the newest.
-const underWay = 20
-
-// Standing implements [api.Runs]. It also works where no runs are kept.
-func (s *standing) Standing(ctx context.Context) (api.Standing, error) {
-	now := api.Standing{Source: s.source, Service: string(s.service)}
-	switch p := s.planner.(type) {
-	case fanout.HubPlanner:
-		partitions, err := p.Hub.Partitions(ctx)
-		if err != nil {
-			return now, fmt.Errorf("read partitions: %w", err)
-		}
-		for _, p := range partitions {
-			now.Backlog += p.Backlog()
-			now.Partitions = append(now.Partitions, api.PartitionStanding{
-				Partition: p.ID, First: p.First, Last: p.Last, Checkpoint: p.Checkpoint, Backlog: p.Backlog(), LastEnqueued: p.LastEnqueued, Empty: p.Empty,
-			})
-		}
-	default:
-		waiting, err := s.waiting(ctx)
-		if err != nil && !errors.Is(err, fanout.ErrNoRight) {
-			return now, fmt.Errorf("read backlog: %w", err)
-		}
-		if err != nil {
-			waiting = -1
-		}
-		now.Waiting, now.Backlog = waiting, waiting
-	}
-	if s.Engine == nil {
-		return now, nil
-	}
-	newest, err := s.List(ctx, underWay, "")
-	if err != nil {
-		return now, err
-	}
-	for _, run := range newest {
-		if run.State == ledger.Running || run.State == ledger.Queued && now.Run == nil {
-			now.Run = &run
-			if run.State == ledger.Running {
-				break
-			}
-		}
-	}
-	return now, nil
-}
-
 // standing is what is asked for how far the source is drained, beside its runs.
 type standing struct {
 	*runs
-	planner fanout.Planner
-	waiting func(ctx context.Context) (int64, error) // of Service Bus
+	source
+}
+
+// Standing implements [api.Runs]. It also works where no runs are kept.
+func (s *standing) Standing(ctx context.Context) (api.Standing, error) {
+	now := api.Standing{Source: s.runs.source, Service: string(s.service)}
+	err := s.partitions(ctx, &now)
+	if s.hub == nil {
+		now.Waiting, err = s.waiting(ctx)
+		if errors.Is(err, fanout.ErrNoRight) {
+			now.Waiting, err = -1, nil
+		}
+		now.Backlog = now.Waiting
+	}
+	if err == nil && s.Engine != nil {
+		now.Run, err = s.underWay(ctx)
+	}
+	return now, err
+}
+
+// partitions fills in how far those of an Event Hub are drained.
+func (s *standing) partitions(ctx context.Context, now *api.Standing) error {
+	if s.hub == nil {
+		return nil
+	}
+	partitions, err := s.hub.Partitions(ctx)
+	if err != nil {
+		return fmt.Errorf("read partitions: %w", err)
+	}
+	for _, p := range partitions {
+		now.Backlog += p.Backlog()
+		now.Partitions = append(now.Partitions, api.PartitionStanding{
+			Partition: p.ID, First: p.First, Last: p.Last, Checkpoint: p.Checkpoint, Backlog: p.Backlog(), LastEnqueued: p.LastEnqueued, Empty: p.Empty,
+		})
+	}
+	return nil
+}
+
+// underWay is a run that is under way, else one that waits for its next wave, among the newest; nil if there is none.
+func (s *standing) underWay(ctx context.Context) (found *ledger.Run, err error) {
+	const newest = 20
+	all, err := s.List(ctx, newest, "")
+	for _, run := range all {
+		switch {
+		case run.State == ledger.Running:
+			return &run, nil
+		case run.State == ledger.Queued && found == nil:
+			found = &run
+		}
+	}
+	return found, err
 }

@@ -65,6 +65,11 @@ func conclude(run, before *ledger.Run, o outcome, bus, cut bool, now time.Time) 
 	default:
 		run.Stalled++
 	}
+	goOn(run, now)
+}
+
+// goOn has a run wait for its next wave, unless it is to have none.
+func goOn(run *ledger.Run, now time.Time) {
 	switch {
 	case run.Stalled >= maxStalled:
 		complain(run, -1, fmt.Sprintf("%d waves in a row have stored nothing, and %s: mend what the errors say, then retry the run", run.Stalled, left(run)), now)

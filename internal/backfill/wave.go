@@ -25,37 +25,41 @@ const (
 func (e *Engine) Wave(ctx context.Context, m Message) error {
 	end := time.Now().Add(e.Dispatcher.Budget(fanout.Request{}))
 	mark := newMark()
-	var v verdict
-	var wait time.Duration
-	run, err := e.Ledger.Update(ctx, m.Run, func(run *ledger.Run) error {
-		before := run.State
-		v, wait = claim(run, m, mark, time.Now(), e.Timing.Alive)
-		if v != carryOut && run.State == before {
-			return errNoClaim
-		}
-		return nil
-	})
+	run, v, wait, err := e.claim(ctx, m, mark)
 	switch {
 	case errors.Is(err, ledger.ErrNoRun):
 		e.Log.Warn("a wave was asked for of a run that has no document", "run", m.Run, "wave", m.Wave)
 		return nil
-	case err != nil && !errors.Is(err, errNoClaim):
+	case err != nil:
 		return fmt.Errorf("claim wave %d of run %s: %w", m.Wave, m.Run, err)
 	}
 	switch v {
+	case carryOut:
+		return e.carryOut(ctx, run, mark, end)
 	case postpone:
 		e.Log.Info("another invoker carries a wave out", "run", m.Run, "wave", m.Wave)
 		return e.Chain.Ask(ctx, m, wait)
 	case askAgain:
-		if run, err = e.Ledger.Read(ctx, m.Run); err != nil {
-			return err
-		}
 		return e.ask(ctx, run, 0)
-	case drop:
-		e.Log.Info("dropped a message that has come too late", "run", m.Run, "wave", m.Wave)
-		return nil
 	}
-	return e.carryOut(ctx, run, mark, end)
+	e.Log.Info("dropped a message that has come too late", "run", m.Run, "wave", m.Wave)
+	return nil
+}
+
+// claim decides what becomes of a message, by the run's document, and writes that into it where it changes the run.
+func (e *Engine) claim(ctx context.Context, m Message, mark string) (run ledger.Run, v verdict, wait time.Duration, err error) {
+	changed, err := e.Ledger.Update(ctx, m.Run, func(now *ledger.Run) error {
+		before := now.State
+		v, wait = claim(now, m, mark, time.Now(), e.Timing.Alive)
+		if run = *now; v != carryOut && now.State == before {
+			return errNoClaim
+		}
+		return nil
+	})
+	if errors.Is(err, errNoClaim) {
+		return run, v, wait, nil
+	}
+	return changed, v, wait, err
 }
 
 // wave is one that is being carried out.
