@@ -102,13 +102,14 @@ func (n *names) audit(t *testing.T, partitions int, events int64) {
 
 // A large backlog, of many cells, into a store that drops what it is given: what was named is each event once.
 func TestBackfillOfManyEvents(t *testing.T) {
+	t.Parallel()
 	const partitions = 4
 	events := int64(500_000)
 	switch {
 	case isSoak():
 		events = 5_000_000
 	case testing.Short():
-		events = 300_000
+		events = 270_000
 	}
 	e, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{{Name: hubName, Partitions: partitions, Synthetic: &emulator.Synthetic{
 		Events: events, Interval: time.Millisecond, Body: func(dst []byte, _ string, sequence int64) []byte { return fmt.Append(dst, sequence) },
