@@ -58,15 +58,21 @@ func cover(found []string, text, first, last string) []string {
 
 // digitsAfter are the digits that may come next in a day.
 func digitsAfter(text string) string {
-	switch {
-	case len(text) == len("2006/"):
+	last := text[max(0, len(text)-1):]
+	switch len(text) {
+	case len("2006/"):
 		return "01"
-	case len(text) == len("2006/1") && text[len("2006/")] == '1':
-		return "012"
-	case len(text) == len("2006/01/"):
+	case len("2006/01/"):
 		return "0123"
-	case len(text) == len("2006/01/3") && text[len("2006/01/")] == '3':
-		return "01"
+	case len("2006/0"):
+		if last == "1" {
+			return "012"
+		}
+		return "123456789"
+	case len("2006/01/0"):
+		if last == "3" {
+			return "01"
+		}
 	}
 	return "0123456789"
 }
