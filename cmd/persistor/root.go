@@ -70,9 +70,21 @@ settings, nothing was begun.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
+	root.AddGroup(
+		&cobra.Group{ID: groupTry, Title: "Try it out:"},
+		&cobra.Group{ID: groupStored, Title: "What is stored:"},
+		&cobra.Group{ID: groupPrograms, Title: "Run and deploy it:"},
+	)
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newList(), newCat(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
 	return root
 }
+
+// Groups of commands in the root's help.
+const (
+	groupTry      = "try"
+	groupStored   = "stored"
+	groupPrograms = "programs"
+)
 
 // usageError is an error of whoever typed the command.
 type usageError struct{ error }

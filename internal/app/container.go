@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -75,10 +76,23 @@ func openContainerURL(ctx context.Context, location string, lookup config.Lookup
 	return store.Open(ctx, o)
 }
 
+// openContainerDir opens a directory that is a container already: opening another would make it one.
 func openContainerDir(dir string) (store.Store, error) {
-	dir, err := filepath.Abs(dir)
+	absolute, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open container: %w", err)
 	}
-	return store.OpenDir(dir, false)
+	if store.IsContainer(absolute) {
+		return store.OpenDir(absolute, false)
+	}
+	entries, err := os.ReadDir(absolute)
+	if err != nil {
+		return nil, fmt.Errorf("open container: %w", err)
+	}
+	for _, e := range entries {
+		if store.IsContainer(filepath.Join(absolute, e.Name())) {
+			return nil, fmt.Errorf("open container: %s holds containers, and is none; name one of them, such as %s", dir, filepath.Join(dir, e.Name()))
+		}
+	}
+	return nil, fmt.Errorf("open container: %s is none: Persistor has stored nothing in it", dir)
 }
