@@ -18,6 +18,16 @@ type Log interface {
 	Checkpoint(ctx context.Context, mark Mark) error
 }
 
+// Seeker is a Log that can be read from any place. Its methods are used by the goroutine that receives.
+type Seeker interface {
+	Log
+	// Peek returns the message that the next Receive begins with, and fetches few others. It waits, and fails, as
+	// Receive does, and returns none when ctx ends first. What it returns is valid until the next call.
+	Peek(ctx context.Context) ([]message.Message, error)
+	// Seek has the next Receive begin behind a sequence number.
+	Seek(ctx context.Context, after int64)
+}
+
 // Mark is a place in a partition: that of the last message stored.
 type Mark struct {
 	SequenceNumber int64
@@ -36,6 +46,11 @@ type Start struct {
 	Later bool
 	// Target is the last sequence number to reach.
 	Target int64
+	// Bounded has the loop take nothing behind Target, and write no checkpoint: it drains a cell, beside other loops.
+	Bounded bool
+	// Emptied is when the partition's last message was enqueued, where it holds none up to Target any more, nor behind
+	// it; zero where it does.
+	Emptied time.Time
 }
 
 // Partition drains one partition of an Event Hub, once, each message into exactly one blob.
