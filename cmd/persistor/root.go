@@ -72,16 +72,18 @@ settings, nothing was begun.`,
 	})
 	root.AddGroup(
 		&cobra.Group{ID: groupTry, Title: "Try it out:"},
+		&cobra.Group{ID: groupOperate, Title: "Operate it:"},
 		&cobra.Group{ID: groupStored, Title: "What is stored:"},
 		&cobra.Group{ID: groupPrograms, Title: "Run and deploy it:"},
 	)
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newList(), newCat(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
 	return root
 }
 
 // Groups of commands in the root's help.
 const (
 	groupTry      = "try"
+	groupOperate  = "operate"
 	groupStored   = "stored"
 	groupPrograms = "programs"
 )
