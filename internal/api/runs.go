@@ -214,6 +214,9 @@ func runFailure(err error) answer {
 const (
 	maxWavesAsked    = 1_000_000
 	maxMessagesAsked = 1 << 53 // what JSON's numbers hold in every reader
+	// The sessions that a run's document names, and the bytes of their ids.
+	maxSessionsKept      = 1000
+	maxSessionsKeptBytes = 128 << 10
 )
 
 // parseBackfill reads what a backfill is asked for, all of it in the body.
@@ -228,7 +231,7 @@ func parseBackfill(query map[string][]string, body []byte) (ledger.Request, erro
 	errs := []error{
 		within("N", int64(req.N), fanout.MaxUnits), within("N_per_func", int64(req.PerFunc), fanout.MaxTasks),
 		within("max_waves", int64(req.MaxWaves), maxWavesAsked), within("max_messages", req.MaxMessages, maxMessagesAsked),
-		checkPartitions(req.Partitions), checkSessions(req.Sessions, maxSessions, maxBody/2), checkBatch(req.Batch),
+		checkPartitions(req.Partitions), checkSessions(req.Sessions, maxSessionsKept, maxSessionsKeptBytes), checkBatch(req.Batch),
 		checkBound("from", req.From, "checkpoint", "earliest"), checkBound("until", req.Until, "now", "follow"),
 	}
 	return req, oneLine(errors.Join(errs...))

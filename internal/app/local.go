@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"persistor/internal/api"
 	"persistor/internal/config"
 )
 
@@ -89,7 +88,7 @@ func startLocal(ctx context.Context, open func(context.Context, config.Lookup, i
 		return nil, fmt.Errorf("listen on loopback: %w", err)
 	}
 	l := &local{program: program, url: "http://" + listener.Addr().String(), served: make(chan error, 1)}
-	go func() { l.served <- api.Serve(ctx, listener, program.Handler, program.drain) }()
+	go func() { l.served <- program.serve(ctx, listener) }()
 	return l, nil
 }
 
