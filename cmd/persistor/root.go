@@ -76,7 +76,7 @@ settings, nothing was begun.`,
 		&cobra.Group{ID: groupStored, Title: "What is stored:"},
 		&cobra.Group{ID: groupPrograms, Title: "Run and deploy it:"},
 	)
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newWorker(), newInvoker(), newPush(), newGenerate(), newMan(), newVersion())
 	return root
 }
 
