@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 
@@ -83,7 +84,7 @@ func newShow(r *reach, asJSON *bool) *cobra.Command {
 		if *asJSON {
 			return printJSON(s, run)
 		}
-		printRun(s.out, run)
+		printRun(s.out, run, i.local)
 		return nil
 	})
 }
@@ -181,8 +182,12 @@ func (r *reach) use(cmd *cobra.Command, do func(context.Context, invoker, stream
 	}
 	defer i.close()
 	err = do(ctx, i, s)
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	var said *remote.Error
+	switch {
+	case err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: interrupted", cmd.Name())
+	case errors.As(err, &said) && said.Status == http.StatusBadRequest:
+		return usageError{err}
 	}
 	return err
 }

@@ -65,13 +65,13 @@ func span(d time.Duration) string {
 const shownErrors = 10
 
 // printRun is a run in all that a person asks of it.
-func printRun(w io.Writer, r ledger.Live) {
+func printRun(w io.Writer, r ledger.Live, local bool) {
 	fmt.Fprintf(w, "%s %s, %s\n", r.Kind, r.ID, stateOf(r.Run))
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-10s "+format+"\n", append([]any{name}, args...)...)
 	}
 	line("source", "%s", r.Source)
-	line("asked", "%s", asked(r.Kind, r.Request))
+	line("asked", "%s", asked(r.Run))
 	ended := ""
 	if !r.Ended.IsZero() {
 		ended = ", ended " + r.Ended.Format(time.RFC3339)
@@ -93,7 +93,7 @@ func printRun(w io.Writer, r ledger.Live) {
 		line("note", "%s", note)
 	}
 	printErrors(w, r.Errors)
-	if advice := adviceOn(r.Run); advice != "" {
+	if advice := adviceOn(r.Run, local); advice != "" {
 		fmt.Fprintln(w, advice)
 	}
 }
@@ -107,11 +107,12 @@ func storedText(c ledger.Counts) string {
 	return text
 }
 
-// asked is a request in words.
-func asked(kind ledger.Kind, r ledger.Request) string {
+// asked is what was asked of a run, in words.
+func asked(run ledger.Run) string {
+	r := run.Request
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
-	if kind == ledger.Backfill {
+	if run.Kind == ledger.Backfill && len(run.Partitions) > 0 {
 		add("from %s", boundText(r.From, "the checkpoint"))
 		add("until %s", boundText(r.Until, "its beginning"))
 	}
@@ -248,12 +249,18 @@ func errorText(e ledger.Error) string {
 }
 
 // adviceOn says what can be done about a run that doesn't go on by itself, or "".
-func adviceOn(r ledger.Run) string {
+func adviceOn(r ledger.Run, local bool) string {
+	verb, what := "", ""
 	switch r.State {
 	case ledger.Failed:
-		return "persistor runs retry " + r.ID + " does again what failed"
+		verb, what = "retry", "does again what failed"
 	case ledger.Cancelled, ledger.Abandoned:
-		return "persistor runs resume " + r.ID + " goes on with it"
+		verb, what = "resume", "goes on with it"
+	default:
+		return ""
 	}
-	return ""
+	if local {
+		what = "--local " + what
+	}
+	return fmt.Sprintf("persistor runs %s %s %s", verb, r.ID, what)
 }

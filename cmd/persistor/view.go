@@ -46,10 +46,10 @@ func (v *lineView) update(p progress) {
 	v.errors = tellErrors(v.err, p.run.Run, v.errors)
 }
 
-// due reports whether it is time for another line.
+// due reports whether it is time for another line. The end has one of its own.
 func (v *lineView) due(p progress) bool {
 	now, state := time.Now(), stateOf(p.run.Run)
-	if state == v.state && p.run.Wave == v.wave && now.Sub(v.told) < lineEvery {
+	if p.run.State.Over() || state == v.state && p.run.Wave == v.wave && now.Sub(v.told) < lineEvery {
 		return false
 	}
 	v.told, v.state, v.wave = now, state, p.run.Wave

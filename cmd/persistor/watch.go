@@ -48,13 +48,13 @@ func watch(ctx context.Context, i invoker, id string, v view, s streams) error {
 		return err
 	}
 	if state := w.last.run.State; state != ledger.Succeeded {
-		return fmt.Errorf("run %s: %s", id, outcome(w.last.run.Run))
+		return fmt.Errorf("run %s: %s", id, outcome(w.last.run.Run, i.local))
 	}
 	return nil
 }
 
 // outcome says in words how a run ended that has not succeeded, and what to do.
-func outcome(r ledger.Run) string {
+func outcome(r ledger.Run, local bool) string {
 	text := "it was " + string(r.State)
 	if r.State == ledger.Failed {
 		text = "it has failed"
@@ -62,7 +62,7 @@ func outcome(r ledger.Run) string {
 			text += ": " + r.Errors[n-1].Error
 		}
 	}
-	if advice := adviceOn(r); advice != "" {
+	if advice := adviceOn(r, local); advice != "" {
 		text += "; " + advice
 	}
 	return text
