@@ -3,6 +3,8 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,10 +42,12 @@ func encode(run *Run) ([]byte, error) {
 
 // bound cuts lists and texts to their maxima, and times to the millisecond, in UTC.
 func (r *Run) bound() {
-	r.Units = r.Units[:min(len(r.Units), maxUnits)]
-	r.Waves = r.Waves[max(0, len(r.Waves)-MaxWaves):]
-	r.Errors = r.Errors[max(0, len(r.Errors)-MaxErrors):]
-	r.Notes = r.Notes[:min(len(r.Notes), MaxNotes)]
+	// What the caller holds too is left as it is.
+	r.Units = slices.Clone(r.Units[:min(len(r.Units), maxUnits)])
+	r.Waves = slices.Clone(r.Waves[max(0, len(r.Waves)-MaxWaves):])
+	r.Errors = slices.Clone(r.Errors[max(0, len(r.Errors)-MaxErrors):])
+	r.Notes = slices.Clone(r.Notes[:min(len(r.Notes), MaxNotes)])
+	r.Partitions = slices.Clone(r.Partitions)
 	for i := range r.Units {
 		r.Units[i].Error = cut(r.Units[i].Error)
 	}
@@ -56,6 +60,7 @@ func (r *Run) bound() {
 		r.Waves[i].Ended = inMilliseconds(r.Waves[i].Ended)
 	}
 	for i := range r.Partitions {
+		r.Partitions[i].Offsets = maps.Clone(r.Partitions[i].Offsets)
 		r.Partitions[i].pruneOffsets()
 	}
 	for _, t := range []*time.Time{&r.Created, &r.Updated, &r.Ended, &r.Alive, &r.NextAsked, &r.CancelRequested, &r.Request.From.Time, &r.Request.Until.Time} {

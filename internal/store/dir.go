@@ -349,8 +349,8 @@ func (d *Dir) names(folder, prefix, after string) ([]string, error) {
 	var names []string
 	for {
 		entries, err := f.ReadDir(1024)
-		if errors.Is(err, syscall.ENOTDIR) {
-			return nil, nil // a blob
+		if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // a blob, or a folder that was removed meanwhile
 		}
 		for _, e := range entries {
 			name := folder + e.Name()
@@ -385,20 +385,18 @@ func (d *Dir) findNamed(ctx context.Context, name string) (commit, int64, error)
 
 // find returns a blob's commit and size, and sees to it that its content is in place. ErrNotFound
 // says that there is no commit.
-func (d *Dir) find(name string) (commit, int64, error) {
-	for {
-		c, err := d.findCommit(name)
-		if err != nil {
-			return c, 0, err
+func (d *Dir) find(name string) (c commit, size int64, err error) {
+	// A document may be removed in between, and so may its folder, for another one's sake. So what is missing is
+	// looked for again before it counts as gone.
+	for range 20 {
+		if c, err = d.findCommit(name); err == nil {
+			size, err = d.findContent(c)
 		}
-		size, err := d.findContent(c)
-		if errors.Is(err, fs.ErrNotExist) {
-			if again, err := d.findCommit(name); err != nil || again.Staging != c.Staging {
-				continue // a document that was removed since, and may have been written again
-			}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
 		}
-		return c, size, err
 	}
+	return c, size, err
 }
 
 func (d *Dir) findCommit(name string) (commit, error) {

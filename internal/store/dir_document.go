@@ -192,7 +192,7 @@ func (d *Dir) removeDocument(name string) error {
 		return err
 	}
 	d.step("commit removed")
-	if err := d.sync(path.Dir(file)); err != nil {
+	if err := d.sync(path.Dir(file)); err != nil && !errors.Is(err, fs.ErrNotExist) { // with the folder it is gone, too
 		return err
 	}
 	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
