@@ -157,4 +157,3 @@ func recoverRuns(ctx context.Context, e *backfill.Engine, log *slog.Logger) {
 		}
 	}
 }
-

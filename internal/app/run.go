@@ -16,11 +16,11 @@ import (
 type runner struct {
 	dispatcher *fanout.Dispatcher
 	planner    fanout.Planner
-	units      int      // N of requests that don't say it; 0 leaves it to the planner
+	units      int // N of requests that don't say it; 0 leaves it to the planner
 	// lock and engine, which keeps the runs' documents, are nil where no storage is known to keep them in.
 	lock   backfill.Lock
 	engine *backfill.Engine
-	log        *slog.Logger
+	log    *slog.Logger
 }
 
 // Run implements [api.Runner].
