@@ -260,7 +260,7 @@ func killAtStep(t *testing.T, at string) {
 // Invokers and workers are killed at random while a backfill goes on: it comes to its end, everything is stored once, and
 // no checkpoint ever passes a hole.
 func TestBackfillKilledAtRandom(t *testing.T) {
-	kills, events := 20, int64(600_000)
+	kills, events := 20, int64(400_000)
 	if isSoak() {
 		kills, events = 200, 6_000_000
 	}
