@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"persistor/internal/ledger"
+	"persistor/internal/remote"
 	"persistor/internal/selection"
 )
 
@@ -118,6 +120,12 @@ func parseEnd(text string, now time.Time, positions ...string) (ledger.Bound, er
 
 func (b *backfill) run(ctx context.Context, i invoker, req ledger.Request, s streams) error {
 	run, err := i.Start(ctx, req)
+	if remote.Unanswered(err) {
+		if ctx.Err() != nil {
+			err = errors.New("backfill: interrupted")
+		}
+		return fmt.Errorf("%w; persistor runs shows whether it has begun all the same", err)
+	}
 	if err != nil {
 		return err
 	}
