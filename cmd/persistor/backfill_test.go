@@ -6,21 +6,22 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
 // A start whose answer got lost may have begun a run: that is said, and the start isn't repeated.
 func TestStartWithoutAnswer(t *testing.T) {
-	starts := 0
+	var starts atomic.Int64
 	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		starts++
+		starts.Add(1)
 		panic(http.ErrAbortHandler)
 	}))
 	defer silent.Close()
 	var out, said bytes.Buffer
 	status := run(t.Context(), []string{"backfill", "--url", silent.URL}, streams{out: &out, err: &said})
-	if status != exitJob || starts != 1 || out.Len() > 0 || !strings.Contains(said.String(), "; persistor runs shows whether it has begun all the same\n") {
-		t.Errorf("status %d, %d starts, stdout %q, stderr %q", status, starts, out.String(), said.String())
+	if status != exitJob || starts.Load() != 1 || out.Len() > 0 || !strings.Contains(said.String(), "; persistor runs shows whether it has begun all the same\n") {
+		t.Errorf("status %d, %d starts, stdout %q, stderr %q", status, starts.Load(), out.String(), said.String())
 	}
 }
 
