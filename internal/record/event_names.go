@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -52,6 +53,50 @@ func EventName(folder, source, id string, at time.Time) string {
 		return EventDay(folder, at) + digest + ".txt"
 	}
 	return EventMinute(folder, at) + fmt.Sprintf("%02d-%s.txt", at.UTC().Second(), digest)
+}
+
+// EventBlob is what the name of a blob of Event Grid says.
+type EventBlob struct {
+	Folder string    // as given to EventName, without empty segments
+	At     time.Time // when the first event happened, to the second; zero when it isn't known
+	Digest string    // of the first event: see [EventDigest]
+}
+
+// ParseEventName reads a name that EventName wrote, and refuses any other. A folder that was cut is returned as it
+// stands in the name. Whether the digest is right, the blob's metadata tell: see [Event.Digest].
+func ParseEventName(name string) (EventBlob, error) {
+	b, err := parseEventName(name)
+	if err != nil {
+		return EventBlob{}, fmt.Errorf("parse blob name %q: %w; expected {folder}/{yyyy}/{mm}/{dd}/{hhmmss}-{digest}.txt, or {folder}/undated/{digest}.txt", name, err)
+	}
+	return b, nil
+}
+
+func parseEventName(name string) (b EventBlob, err error) {
+	slash := strings.LastIndexByte(name, '/')
+	folder, file := name[:slash+1], name[slash+1:]
+	stem, ok := strings.CutSuffix(file, ".txt")
+	if before, undatedFolder := strings.CutSuffix(folder, undated+"/"); undatedFolder {
+		folder, b.Digest = before, stem
+	} else {
+		var clock string
+		if clock, b.Digest, _ = strings.Cut(stem, "-"); len(clock) != len("150405") {
+			return b, errors.New("no time")
+		}
+		const date, layout = "2006/01/02/", "2006/01/02/150405"
+		day := folder[max(0, len(folder)-len(date)):]
+		if b.At, err = time.Parse(layout, day+clock); err != nil || b.At.Format(layout) != day+clock {
+			return b, errors.New("no date and time")
+		}
+		folder = strings.TrimSuffix(folder, day)
+	}
+	if !ok || !isEventDigest(b.Digest) {
+		return b, errors.New("no digest of 32 hexadecimal digits")
+	}
+	if b.Folder, ok = parseFolder(folder); !ok || folder != "" && !strings.HasSuffix(folder, "/") {
+		return b, errors.New("not in canonical form")
+	}
+	return b, nil
 }
 
 // EventDay is what the names of a day's events begin with, those of the zero time where there is none.
@@ -160,6 +205,13 @@ func parseRecent(metadata map[string]string) (recent []EventKey, err error) {
 // Of reports whether the blob holds the event with this id of this source.
 func (e Event) Of(source, id string) bool {
 	return e.Source == eventText(source) && e.ID == eventText(id)
+}
+
+// Digest is [EventDigest] of the event, unless its source or its id is cut, so that it can't be told.
+func (e Event) Digest() (digest string, ok bool) {
+	source, whole := unescape(e.Source)
+	id, wholeID := unescape(e.ID)
+	return EventDigest(source, id), whole && wholeID
 }
 
 func eventText(s string) string { return shorten(escape(s, namePlain+"/:"), maxEventText) }
