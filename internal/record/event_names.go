@@ -58,12 +58,13 @@ func EventName(folder, source, id string, at time.Time) string {
 // EventBlob is what the name of a blob of Event Grid says.
 type EventBlob struct {
 	Folder string    // as given to EventName, without empty segments
-	At     time.Time // when the first event happened, to the second; zero when it isn't known
-	Digest string    // of the first event: see [EventDigest]
+	Day    time.Time // midnight UTC of the day of At; zero when no time is known
+	At     time.Time // time of the event, to the second; that of the first, where events are appended
+	Digest string    // of source and id, 32 hexadecimal digits
 }
 
 // ParseEventName reads a name that EventName wrote, and refuses any other. A folder that was cut is returned as it
-// stands in the name. Whether the digest is right, the blob's metadata tell: see [Event.Digest].
+// stands in the name.
 func ParseEventName(name string) (EventBlob, error) {
 	b, err := parseEventName(name)
 	if err != nil {
@@ -73,27 +74,30 @@ func ParseEventName(name string) (EventBlob, error) {
 }
 
 func parseEventName(name string) (b EventBlob, err error) {
-	slash := strings.LastIndexByte(name, '/')
-	folder, file := name[:slash+1], name[slash+1:]
-	stem, ok := strings.CutSuffix(file, ".txt")
-	if before, undatedFolder := strings.CutSuffix(folder, undated+"/"); undatedFolder {
-		folder, b.Digest = before, stem
+	slash := strings.LastIndexByte(name, '/') + 1
+	days, file := name[:slash], name[slash:]
+	if folder, ok := strings.CutSuffix(days, undated+"/"); ok {
+		b.Digest = strings.TrimSuffix(file, ".txt")
+		days = folder
 	} else {
-		var clock string
-		if clock, b.Digest, _ = strings.Cut(stem, "-"); len(clock) != len("150405") {
-			return b, errors.New("no time")
+		var ok bool
+		if days, b.Day, file, ok = cutDate(name, 1); !ok {
+			return b, errors.New("no date")
 		}
-		const date, layout = "2006/01/02/", "2006/01/02/150405"
-		day := folder[max(0, len(folder)-len(date)):]
-		if b.At, err = time.Parse(layout, day+clock); err != nil || b.At.Format(layout) != day+clock {
-			return b, errors.New("no date and time")
+		clock, digest, _ := strings.Cut(strings.TrimSuffix(file, ".txt"), "-")
+		at, err := time.Parse("150405", clock)
+		if err != nil || len(clock) != len("150405") {
+			return b, errors.New("no time of day")
 		}
-		folder = strings.TrimSuffix(folder, day)
+		hour, minute, second := at.Clock()
+		b.At = b.Day.Add(time.Duration(hour*3600+minute*60+second) * time.Second)
+		b.Digest = digest
 	}
-	if !ok || !isEventDigest(b.Digest) {
+	if !isEventDigest(b.Digest) || !strings.HasSuffix(file, ".txt") {
 		return b, errors.New("no digest of 32 hexadecimal digits")
 	}
-	if b.Folder, ok = parseFolder(folder); !ok || folder != "" && !strings.HasSuffix(folder, "/") {
+	var ok bool
+	if b.Folder, ok = parseFolder(days); !ok {
 		return b, errors.New("not in canonical form")
 	}
 	return b, nil

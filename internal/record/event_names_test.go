@@ -30,6 +30,7 @@ func TestEventNames(t *testing.T) {
 		want := EventBlob{Folder: test.folder, Digest: digest}
 		if !test.at.IsZero() {
 			want.At = at.UTC().Truncate(time.Second)
+			want.Day = want.At.Truncate(24 * time.Hour)
 		}
 		if b, err := ParseEventName(got); err != nil || b != want {
 			t.Errorf("%s: parsed %+v, %v; want %+v", got, b, err, want)
