@@ -70,7 +70,7 @@ settings, nothing was begun.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newVerify(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
 	return root
 }
 

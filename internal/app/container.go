@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -80,5 +81,29 @@ func openContainerDir(dir string) (store.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open container: %w", err)
 	}
+	if !store.IsDir(dir) {
+		return nil, noContainer(dir)
+	}
 	return store.OpenDir(dir, false)
 }
+
+// noContainer says that nothing was ever stored in a directory, and which directories in it are meant, perhaps. It is
+// [store.ErrNoContainer].
+type noContainer string
+
+func (dir noContainer) Error() string {
+	text := fmt.Sprintf("open container: %s is none: nothing was ever stored there", string(dir))
+	entries, _ := os.ReadDir(string(dir))
+	var within []string
+	for _, e := range entries {
+		if store.IsDir(filepath.Join(string(dir), e.Name())) {
+			within = append(within, e.Name())
+		}
+	}
+	if len(within) > 0 {
+		text += "; in it these are: " + strings.Join(within[:min(len(within), 10)], ", ")
+	}
+	return text
+}
+
+func (noContainer) Is(err error) bool { return err == store.ErrNoContainer }

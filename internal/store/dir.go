@@ -13,6 +13,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -83,6 +84,12 @@ type commit struct {
 
 // grows reports whether the blob was begun by Append.
 func (c commit) grows() bool { return c.Blocks > 0 }
+
+// IsDir reports whether blobs were ever kept in the directory root. [OpenDir] makes any directory one for blobs.
+func IsDir(root string) bool {
+	info, err := os.Stat(filepath.Join(root, filepath.FromSlash(commitsDir)))
+	return err == nil && info.IsDir()
+}
 
 // OpenDir opens the directory root. A missing one is created if create is set, else it is
 // ErrNoContainer.
