@@ -70,8 +70,8 @@ func (a *audit) compareProgress(p *Partition, stored work.Range) (should work.Ra
 	if s.First <= s.Last && stored.To >= 0 {
 		s.Before = max(0, min(should.From, s.Last+1)-s.First)
 	}
-	if !a.expect.Late {
-		should.From = min(should.From, max(s.First, 0))
+	if !a.expect.Late && s.First <= s.Last {
+		should.From = min(should.From, s.First)
 	}
 	if behind := (work.Range{From: end + 1, To: s.First - 1}); behind.From <= behind.To && s.Last >= 0 {
 		p.LostToRetention = append(p.LostToRetention, behind)
