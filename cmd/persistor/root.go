@@ -70,9 +70,23 @@ settings, nothing was begun.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newVerify(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
+	root.AddGroup(
+		&cobra.Group{ID: groupTry, Title: "Try it out:"},
+		&cobra.Group{ID: groupOperate, Title: "Operate it:"},
+		&cobra.Group{ID: groupStored, Title: "What is stored:"},
+		&cobra.Group{ID: groupPrograms, Title: "Run and deploy it:"},
+	)
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newVerify(), newWorker(), newInvoker(), newPush(), newGenerate(), newMan(), newVersion())
 	return root
 }
+
+// Groups of commands in the root's help.
+const (
+	groupTry      = "try"
+	groupOperate  = "operate"
+	groupStored   = "stored"
+	groupPrograms = "programs"
+)
 
 // usageError is an error of whoever typed the command.
 type usageError struct{ error }

@@ -22,8 +22,9 @@ import (
 func newVerify() *cobra.Command {
 	var v verification
 	cmd := &cobra.Command{
-		Use:   "verify [CONTAINER]",
-		Short: "Prove that what is stored is complete: no gap, nothing twice",
+		Use:     "verify [CONTAINER]",
+		GroupID: groupStored,
+		Short:   "Prove that what is stored is complete: no gap, nothing twice",
 		Long: `Verify proves, for each folder of a container, that what is stored is complete: per partition of
 an Event Hub an unbroken chain with no gap and nothing twice; per queue or subscription of Service Bus
 no number twice, and sessions in order; and that every blob is what its name and metadata say.
@@ -97,10 +98,10 @@ func (v *verification) run(ctx context.Context, location string, s streams) erro
 	}
 	defer closing()
 
-	listing := newListing(s.err)
-	scope.Listed = listing.update
+	listed := newCounter(s.err)
+	scope.Listed = listed.update
 	summary, err := audit.Container(ctx, blobs, scope, expect)
-	listing.end()
+	listed.end()
 	if printErr := v.print(s.out, summary); printErr != nil {
 		return fmt.Errorf("verify: print what was found: %w", printErr)
 	}
@@ -203,30 +204,30 @@ func (v *verification) print(w io.Writer, summary audit.Summary) error {
 	return out.Encode(summary)
 }
 
-// listing shows on a terminal how many blobs have been listed.
-type listing struct {
+// counter shows on a terminal how many blobs have been listed.
+type counter struct {
 	w     io.Writer // nil: no terminal
 	shown time.Time
 	any   bool
 }
 
-func newListing(w io.Writer) *listing {
+func newCounter(w io.Writer) *counter {
 	if terminal.Width(w) == 0 {
-		return &listing{}
+		return &counter{}
 	}
-	return &listing{w: w, shown: time.Now()}
+	return &counter{w: w, shown: time.Now()}
 }
 
-func (l *listing) update(blobs int64) {
-	if now := time.Now(); l.w != nil && now.Sub(l.shown) > 200*time.Millisecond {
-		l.shown, l.any = now, true
-		fmt.Fprintf(l.w, "\r  %s blobs listed", terminal.Group(blobs))
+func (c *counter) update(blobs int64) {
+	if now := time.Now(); c.w != nil && now.Sub(c.shown) > 200*time.Millisecond {
+		c.shown, c.any = now, true
+		fmt.Fprintf(c.w, "\r  %s blobs listed", terminal.Group(blobs))
 	}
 }
 
 // end wipes it.
-func (l *listing) end() {
-	if l.any {
-		fmt.Fprint(l.w, "\r\x1b[K")
+func (c *counter) end() {
+	if c.any {
+		fmt.Fprint(c.w, "\r\x1b[K")
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // Drainer does a worker's work. Its methods may be called concurrently.
 type Drainer interface {
-	// Drain runs a unit, within its budget or else the worker's own, and reports every partition of it,
+	// Drain runs a unit, within its budget or else the worker's own, and reports every partition or cell of it,
 	// also one whose turn did not come; of Service Bus, every one of its receivers. When ctx ends it stops receiving, stores and settles what it
 	// holds, and returns.
 	Drain(ctx context.Context, unit work.Unit) work.Report
@@ -33,6 +33,8 @@ type Progress struct {
 	// Bus.
 	Partition string `json:"partition,omitempty"`
 	Receiver  *int   `json:"receiver,omitempty"`
+	// Cell is the part of the partition that the loop drains, nil for all of it.
+	Cell *work.Range `json:"cell,omitempty"`
 	// Received and Stored count the messages since the loop began.
 	Received int64 `json:"received"`
 	Stored   int64 `json:"stored"`
@@ -115,7 +117,7 @@ func (w *worker) pull(rw http.ResponseWriter, r *http.Request) answer {
 			return failure(http.StatusBadGateway, err)
 		}
 	}
-	if w.kind == work.Partitions && len(unit.Partitions) == 0 {
+	if w.kind == work.Partitions && len(unit.Partitions) == 0 && len(unit.Cells) == 0 {
 		return answer{status: http.StatusOK, body: work.Report{Run: unit.Run, Status: fanout.OK, Sources: []work.Source{}}}
 	}
 	report := w.drainer.Drain(r.Context(), unit)

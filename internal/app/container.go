@@ -76,34 +76,23 @@ func openContainerURL(ctx context.Context, location string, lookup config.Lookup
 	return store.Open(ctx, o)
 }
 
+// openContainerDir opens a directory that is a container already: opening another would make it one.
 func openContainerDir(dir string) (store.Store, error) {
-	dir, err := filepath.Abs(dir)
+	absolute, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open container: %w", err)
 	}
-	if !store.IsDir(dir) {
-		return nil, noContainer(dir)
+	if store.IsContainer(absolute) {
+		return store.OpenDir(absolute, false)
 	}
-	return store.OpenDir(dir, false)
-}
-
-// noContainer says that nothing was ever stored in a directory, and which directories in it are meant, perhaps. It is
-// [store.ErrNoContainer].
-type noContainer string
-
-func (dir noContainer) Error() string {
-	text := fmt.Sprintf("open container: %s is none: nothing was ever stored there", string(dir))
-	entries, _ := os.ReadDir(string(dir))
-	var within []string
+	entries, err := os.ReadDir(absolute)
+	if err != nil {
+		return nil, fmt.Errorf("open container: %w", err)
+	}
 	for _, e := range entries {
-		if store.IsDir(filepath.Join(string(dir), e.Name())) {
-			within = append(within, e.Name())
+		if store.IsContainer(filepath.Join(absolute, e.Name())) {
+			return nil, fmt.Errorf("open container: %s holds containers, and is none; name one of them, such as %s", dir, filepath.Join(dir, e.Name()))
 		}
 	}
-	if len(within) > 0 {
-		text += "; in it these are: " + strings.Join(within[:min(len(within), 10)], ", ")
-	}
-	return text
+	return nil, fmt.Errorf("open container: %s is none: Persistor has stored nothing in it", dir)
 }
-
-func (noContainer) Is(err error) bool { return err == store.ErrNoContainer }

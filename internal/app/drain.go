@@ -147,7 +147,7 @@ func (d *Draining) Progress() []api.Progress {
 		all = append(all, row)
 	}
 	slices.SortFunc(all, func(a, b api.Progress) int {
-		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Partition, b.Partition), cmp.Compare(number(a.Receiver), number(b.Receiver)))
+		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Partition, b.Partition), cmp.Compare(number(a.Receiver), number(b.Receiver)), cmp.Compare(begin(a.Cell), begin(b.Cell)))
 	})
 	return all
 }
@@ -158,6 +158,14 @@ func number(receiver *int) int {
 		return -1
 	}
 	return *receiver
+}
+
+// begin is a cell's first number, -1 for what is none.
+func begin(cell *work.Range) int64 {
+	if cell == nil {
+		return -1
+	}
+	return cell.From
 }
 
 // leastBatch is the share, in bytes, below which blobs would become too many: 256 KiB.

@@ -11,7 +11,7 @@ import (
 	"persistor/internal/work"
 )
 
-// HubDrainer carries out work units of an Event Hub: a pull loop for each partition, a few at a time.
+// HubDrainer carries out work units of an Event Hub: a pull loop for each partition, or cell of one, a few at a time.
 type HubDrainer struct {
 	Draining
 	Hub             *eventhub.Hub
@@ -23,6 +23,11 @@ type HubDrainer struct {
 // Drain runs a unit and answers within its budget, or the worker's own if that is shorter. When ctx
 // ends, it stores what it holds and answers.
 func (d *HubDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
+	if len(unit.Cells) > 0 {
+		return d.run(unit, len(unit.Cells), loops(unit), func(n int, deadline time.Time) work.Source {
+			return d.drainCell(ctx, unit, unit.Cells[n], deadline)
+		})
+	}
 	return d.run(unit, len(unit.Partitions), loops(unit), func(n int, deadline time.Time) work.Source {
 		return d.drain(ctx, unit, unit.Partitions[n], deadline)
 	})
@@ -61,10 +66,44 @@ func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string
 	if source == nil {
 		return work.Source{Partition: partition, Ended: work.Drained, Checkpoint: start.After, LostToRetention: lost, ElapsedSeconds: time.Since(began).Seconds()}
 	}
-	defer closeWithin(source.Close, 2*time.Second)
+	return d.pull(ctx, unit, partition, source, start, deadline)
+}
 
+// drainCell runs one pull loop over a cell.
+func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Cell, deadline time.Time) work.Source {
+	began := time.Now()
+	unread := func(end work.Ended) work.Source {
+		return work.Source{
+			Partition: cell.Partition, Cell: &work.Range{From: cell.From, To: cell.To}, Ended: end,
+			Checkpoint: cell.From - 1, Backlog: cell.To - cell.From + 1, ElapsedSeconds: time.Since(began).Seconds(),
+		}
+	}
+	if end := d.untaken(ctx, unit, deadline); end != "" {
+		return unread(end)
+	}
+	opening, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	source, start, err := d.Hub.OpenCell(opening, cell, eventhub.OpenOptions{Instance: "persistor " + unit.Run, Readers: loops(unit)})
+	if err != nil && ctx.Err() != nil {
+		return unread(work.Cancelled)
+	}
+	if err != nil {
+		s := unread(work.Failed)
+		s.Error = err.Error()
+		return s
+	}
+	return d.pull(ctx, unit, cell.Partition, source, start, deadline)
+}
+
+// pull runs a loop over a source, and closes it.
+func (d *HubDrainer) pull(ctx context.Context, unit work.Unit, partition string, source *eventhub.Source, start pull.Start, deadline time.Time) work.Source {
+	defer closeWithin(source.Close, 2*time.Second)
 	progress := new(pull.Progress)
-	defer d.watch(progress, api.Progress{Run: unit.Run, Unit: unit.Unit, Partition: partition, Last: start.Target})()
+	row := api.Progress{Run: unit.Run, Unit: unit.Unit, Partition: partition, Last: start.Target}
+	if start.Bounded {
+		row.Cell = &work.Range{From: start.After + 1, To: start.Target}
+	}
+	defer d.watch(progress, row)()
 	loop := pull.Partition{
 		Loop: d.loop(unit, loops(unit), deadline, progress), Source: source, Hub: d.HubText, Partition: partition,
 		Start: start, CheckpointEvery: d.CheckpointEvery,
@@ -73,7 +112,9 @@ func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string
 }
 
 // loops is how many loops of a unit run side by side.
-func loops(unit work.Unit) int { return max(min(unit.Tasks, len(unit.Partitions)), 1) }
+func loops(unit work.Unit) int {
+	return max(min(unit.Tasks, max(len(unit.Partitions), len(unit.Cells))), 1)
+}
 
 // Plan makes one unit of every partition that has a backlog, with the time that is left for it. It takes
 // half of the time that there is for a unit, at most.

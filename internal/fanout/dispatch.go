@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -106,12 +107,20 @@ func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Repor
 
 	rows := make([]UnitRow, len(plan.Units))
 	delay := d.stagger(len(plan.Units), d.Budget(req))
+	var telling sync.Mutex
 	var calls errgroup.Group // without a context: nobody's failure is the others' concern
 	calls.SetLimit(d.limit)
 	for i, unit := range plan.Units {
 		sleep(ctx, time.Until(began.Add(time.Duration(i)*delay)))
 		calls.Go(func() error {
-			rows[i] = newCall(d, unit, trace, end).do(ctx)
+			c := newCall(d, unit, trace, end)
+			c.stopped = req.Stopped
+			rows[i] = c.do(ctx)
+			if req.Ended != nil {
+				telling.Lock()
+				defer telling.Unlock()
+				req.Ended(rows[i])
+			}
 			return nil
 		})
 	}

@@ -38,17 +38,27 @@ type Run struct {
 	// Wave counts the waves that were begun, from 1; Next is the number of the one that was asked for and not begun, 0 for none.
 	Wave int `json:"wave"`
 	Next int `json:"next_wave,omitempty"`
+	// NextAsked is when the wave Next was asked for; zero while it isn't known whether it was.
+	NextAsked time.Time `json:"next_asked,omitzero"`
+	// Invoker is a random mark of the one that carries out the wave under way, "" for none. One that no longer
+	// finds its own here has been taken for dead, and writes nothing more.
+	Invoker string `json:"invoker,omitempty"`
+	// Stalled counts the last waves in a row that stored nothing and left something to do.
+	Stalled int `json:"stalled_waves,omitempty"`
 
 	Counts Counts `json:"counts"`
 	// Errors are the last ones, oldest first, at most [MaxErrors].
 	Errors []Error `json:"errors,omitempty"`
-	// RetryOf is the run's own count of retries.
+	// Notes say where the run differs from what was asked, a sentence each, at most [MaxNotes].
+	Notes []string `json:"notes,omitempty"`
+	// Retries counts how often the run was begun again after an end, or after it was abandoned.
 	Retries int `json:"retries,omitempty"`
 }
 
 const (
 	MaxWaves  = 100 // waves that a document names
 	MaxErrors = 50  // errors that a document names
+	MaxNotes  = 20  // notes that a document has
 )
 
 // Kind is what started a run.
@@ -70,10 +80,14 @@ const (
 	Failed    State = "failed"    // an end: some units failed for good; see retry
 	// Abandoned is never written: it is what a run shows as whose invoker has died.
 	Abandoned State = "abandoned"
+	// Unreadable is never written either: it is what a list shows in place of a document that can't be parsed.
+	Unreadable State = "unreadable"
 )
 
-// Over reports whether a state is an end.
-func (s State) Over() bool { return s == Cancelled || s == Succeeded || s == Failed }
+// Over reports whether a state is an end, or nothing can be done about it.
+func (s State) Over() bool {
+	return s == Cancelled || s == Succeeded || s == Failed || s == Unreadable
+}
 
 // StateAt is the run's state as it shows at a time.
 func (r *Run) StateAt(now time.Time) State {
@@ -118,7 +132,8 @@ type Partition struct {
 	Lost   []work.Range `json:"lost_to_retention,omitempty"`
 	// Checkpoint is the one written last, -1 for none. It moves over what is stored without a hole.
 	Checkpoint int64 `json:"checkpoint"`
-	// Offset goes with each end of a range in Stored that may become a checkpoint: by sequence number, as text.
+	// Offsets has, for each range in Stored, the last sequence number whose offset is known, and that offset: what a
+	// checkpoint is made of.
 	Offsets map[string]string `json:"offsets,omitempty"`
 	Counts  Counts            `json:"counts"`
 }

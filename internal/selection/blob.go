@@ -197,7 +197,7 @@ func (b Blob) numbers() iter.Seq[int64] {
 // complete adds to a message what its record left out, for want of SYSTEM, and the blob tells.
 func (b Blob) complete(m *message.Message, number int64) {
 	switch {
-	case b.Kind == Event:
+	case b.Kind == Event, b.Kind == "" && m.EnqueuedTime.IsZero():
 		m.SequenceNumber = unknown
 	case !m.EnqueuedTime.IsZero() || m.SequenceNumber > 0:
 		return

@@ -127,15 +127,32 @@ func (s Selection) hasSource(b Blob) bool {
 
 // Records yields the messages of a blob that are selected, in their order. Of records that were stored without
 // GET_METADATA=TRUE sequence number, partition and session are filled in from the blob's metadata, where these tell
-// them.
+// them; a sequence number that nothing tells is -1.
 //
 // After a [*record.CorruptError], which comes without a message, the records that follow are yielded; any other
 // error is the last. [ErrUntold] is one.
 func (s Selection) Records(ctx context.Context, from Store, b Blob) iter.Seq2[*message.Message, error] {
 	return func(yield func(*message.Message, error) bool) {
+		for r, err := range s.Lines(ctx, from, b) {
+			if !yield(r.Message, err) {
+				return
+			}
+		}
+	}
+}
+
+// Line is one record of a blob.
+type Line struct {
+	Message *message.Message // nil of a record that is corrupt
+	Record  []byte           // as it is stored, without its separator; valid until the next one
+}
+
+// Lines is Records with the records themselves.
+func (s Selection) Lines(ctx context.Context, from Store, b Blob) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
 		content, err := from.Open(ctx, b.Name)
 		if err != nil {
-			yield(nil, err)
+			yield(Line{}, err)
 			return
 		}
 		defer content.Close()
@@ -155,7 +172,7 @@ func (s Selection) Records(ctx context.Context, from Store, b Blob) iter.Seq2[*m
 				err = fmt.Errorf("blob %s: %w", b.Name, err)
 				m = nil
 			}
-			if (selected || err != nil) && !yield(m, err) {
+			if (selected || err != nil) && !yield(Line{m, records.Line()}, err) {
 				return
 			}
 			if err != nil && !errors.As(err, new(*record.CorruptError)) {
@@ -165,9 +182,31 @@ func (s Selection) Records(ctx context.Context, from Store, b Blob) iter.Seq2[*m
 	}
 }
 
-// selects reports whether a message of a blob is selected.
+// Find returns the blob of a name, or [store.ErrNotFound]. One whose name is none of those that Persistor gives has no
+// Kind, and its records are selected only by what they say themselves.
+func Find(ctx context.Context, from Store, name string) (Blob, error) {
+	for listed, err := range from.List(ctx, name) {
+		if err != nil {
+			return Blob{}, err
+		}
+		if listed.Name != name {
+			break // in the order of names it would have been the first
+		}
+		b, err := parseBlob(listed)
+		if errors.Is(err, errForeign) {
+			err = nil
+		}
+		return b, err
+	}
+	return Blob{}, fmt.Errorf("blob %s: %w", name, store.ErrNotFound)
+}
+
+// selects reports whether a message of a blob is selected. Only where the blob is not known to lie within the bounds as a
+// whole is the message asked.
 func (s Selection) selects(b Blob, m *message.Message) (bool, error) {
-	if !s.From.IsZero() && b.Earliest.Before(s.From) || !s.Until.IsZero() && !b.Latest.Before(s.Until) {
+	early := !s.From.IsZero() && b.Earliest.Before(s.From)
+	late := !s.Until.IsZero() && (b.Latest.IsZero() || !b.Latest.Before(s.Until))
+	if early || late {
 		at := timeOf(b, m)
 		if at.IsZero() {
 			return false, fmt.Errorf("select by time: %w; take whole days, or sequence numbers", ErrUntold)
@@ -176,7 +215,9 @@ func (s Selection) selects(b Blob, m *message.Message) (bool, error) {
 			return false, nil
 		}
 	}
-	if s.First != nil && b.First < *s.First || s.Last != nil && b.Last > *s.Last {
+	below := s.First != nil && b.First < *s.First
+	above := s.Last != nil && (b.Last == unknown || b.Last > *s.Last)
+	if below || above {
 		if m.SequenceNumber == unknown {
 			return false, fmt.Errorf("select by sequence number: %w; take whole blobs", ErrUntold)
 		}
