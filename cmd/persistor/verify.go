@@ -48,11 +48,7 @@ Exit status: 0 it is proven; 1 it is not, or not all could be looked at; 2 wrong
 		Args: arguments(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v.folderGiven = cmd.Flags().Changed("folder")
-			location := ""
-			if len(args) > 0 {
-				location = args[0]
-			}
-			return v.run(cmd.Context(), location, streams{out: cmd.OutOrStdout(), err: cmd.ErrOrStderr()})
+			return v.run(cmd.Context(), container(args), streams{out: cmd.OutOrStdout(), err: cmd.ErrOrStderr()})
 		},
 	}
 	flags := cmd.Flags()
@@ -105,12 +101,10 @@ func (v *verification) run(ctx context.Context, location string, s streams) erro
 	if printErr := v.print(s.out, summary); printErr != nil {
 		return fmt.Errorf("verify: print what was found: %w", printErr)
 	}
-	switch {
-	case ctx.Err() != nil:
-		return errors.New("verify: interrupted, so it is not finished")
-	case err != nil:
-		return fmt.Errorf("verify: not finished: %w", err)
-	case !summary.Complete:
+	if err != nil {
+		return interrupted(ctx, "verify", err)
+	}
+	if !summary.Complete {
 		return errors.New("verify: what is stored is not proven to be complete")
 	}
 	return nil
