@@ -189,10 +189,14 @@ func (v *verification) expectation(ctx context.Context, scope *audit.Scope) (aud
 	}, nil
 }
 
+// rangesInJSON is how many ranges of one kind the document has for each partition or entity.
+const rangesInJSON = 1000
+
 func (v *verification) print(w io.Writer, summary audit.Summary) error {
 	if !v.asJSON {
 		return printSummary(w, summary)
 	}
+	summary.Cut(rangesInJSON)
 	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")
 	return out.Encode(summary)

@@ -5,8 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 
 	"persistor/internal/audit"
 	"persistor/internal/terminal"
@@ -41,23 +39,23 @@ func printFolder(w io.Writer, r audit.Report) {
 			if hub = p.Hub; hub != "" {
 				fmt.Fprintln(w, "  Event Hub", hub)
 			}
-			fmt.Fprintf(w, "  %-9s %14s %14s %14s %10s %10s\n", "partition", "first", "last", "messages", "blobs", "backlog")
+			fmt.Fprintf(w, "  %-9s %13s %13s %13s %10s %13s\n", "partition", "first", "last", "messages", "blobs", "backlog")
 		}
 		backlog := "-"
 		if p.Source != nil {
 			backlog = terminal.Group(p.Source.Backlog)
 		}
-		fmt.Fprintf(w, "  %-9s %14s %14s %14s %10s %10s\n", p.Partition, number(p.From), number(p.To), terminal.Group(p.Messages), terminal.Group(p.Blobs), backlog)
+		fmt.Fprintf(w, "  %-9s %13s %13s %13s %10s %13s\n", p.Partition, number(p.From), number(p.To), terminal.Group(p.Messages), terminal.Group(p.Blobs), backlog)
 	}
 	if len(r.Entities) > 0 {
-		fmt.Fprintf(w, "  %14s %14s %14s %10s %10s  %s\n", "first", "last", "messages", "blobs", "sessions", "entity")
+		fmt.Fprintf(w, "  %13s %13s %13s %10s %10s  %s\n", "first", "last", "messages", "blobs", "sessions", "entity")
 	}
 	for _, e := range r.Entities {
 		sessions := "-"
 		if e.Sessions > 0 {
 			sessions = terminal.Group(e.Sessions)
 		}
-		fmt.Fprintf(w, "  %14s %14s %14s %10s %10s  %s\n", number(e.From), number(e.To), terminal.Group(e.Messages), terminal.Group(e.Blobs), sessions, e.Entity)
+		fmt.Fprintf(w, "  %13s %13s %13s %10s %10s  %s\n", number(e.From), number(e.To), terminal.Group(e.Messages), terminal.Group(e.Blobs), sessions, e.Entity)
 	}
 	if e := r.Events; e != nil {
 		fmt.Fprintf(w, "  Event Grid: %s, %s, %s\n", count(e.Messages, "message"), count(e.Blobs, "blob"), count(e.Bytes, "byte"))
@@ -122,25 +120,24 @@ func printVerdict(w io.Writer, s audit.Summary) {
 	case !s.Complete:
 		verdict = "NOT proven"
 	}
-	read := "names and metadata read"
+	fmt.Fprintf(w, "%s: %s in %s and %s\n", verdict, count(s.Messages, "message"), count(s.Blobs, "blob"), count(int64(len(s.Folders)), "folder"))
+	fmt.Fprintf(w, "gaps %s, missing %s, duplicates %s, lost to retention %s\n",
+		terminal.Group(s.Gaps), terminal.Group(s.Missing), terminal.Group(s.Duplicates), terminal.Group(s.LostToRetention))
+	fmt.Fprintf(w, "out of order %s, altered %s\n", terminal.Group(s.OutOfOrder), terminal.Group(s.Altered))
+	note(w, s.Backlog, "still to be stored")
+	note(w, s.Apart, "below _failed/")
+	note(w, s.Ignored, "of other names ignored")
+	note(w, s.LeftOut, "blobs left out")
+	read := "names and metadata"
 	if s.Deep {
-		read = "everything read"
+		read = "names, metadata and contents"
 	}
-	fmt.Fprintf(w, "%s: %s in %s and %s, %s in %.1f s\n", verdict,
-		count(s.Messages, "message"), count(s.Blobs, "blob"), count(int64(len(s.Folders)), "folder"), read, s.ElapsedSeconds)
-	fmt.Fprintf(w, "gaps %s, missing %s, duplicates %s, lost to retention %s, out of order %s, altered %s\n", terminal.Group(s.Gaps),
-		terminal.Group(s.Missing), terminal.Group(s.Duplicates), terminal.Group(s.LostToRetention), terminal.Group(s.OutOfOrder), terminal.Group(s.Altered))
-	notes := slices.DeleteFunc([]string{
-		note(s.Backlog, "still to be stored"), note(s.Apart, "below _failed/"), note(s.Ignored, "other files ignored"), note(s.LeftOut, "blobs left out"),
-	}, func(s string) bool { return s == "" })
-	if len(notes) > 0 {
-		fmt.Fprintln(w, strings.Join(notes, ", "))
-	}
+	fmt.Fprintf(w, "%s read in %.1f s\n", read, s.ElapsedSeconds)
 }
 
-func note(n int64, what string) string {
-	if n == 0 {
-		return ""
+// note tells of what is nothing wrong.
+func note(w io.Writer, n int64, what string) {
+	if n > 0 {
+		fmt.Fprintf(w, "%s %s\n", terminal.Group(n), what)
 	}
-	return terminal.Group(n) + " " + what
 }

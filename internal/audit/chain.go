@@ -27,7 +27,7 @@ type Partition struct {
 	Blobs      int64  `json:"blobs"`
 	Bytes      int64  `json:"bytes"`
 	Duplicates int64  `json:"duplicates"`
-	// Covered are the ranges of sequence numbers that are stored: one, if there is no hole. At most [MaxCovered].
+	// Covered are the ranges of sequence numbers that are stored: one, if there is no hole.
 	Covered []work.Range `json:"covered,omitempty"`
 	Gaps    []work.Range `json:"gaps,omitempty"`
 	// LostToRetention are holes that the blob behind them explains: the hub no longer had the messages. Apart are
@@ -37,9 +37,6 @@ type Partition struct {
 	// Source is the partition as its hub has it, if the audit was told.
 	Source *Source `json:"source,omitempty"`
 }
-
-// MaxCovered bounds [Partition.Covered].
-const MaxCovered = 100
 
 // chainKey tells chains of one folder apart.
 type chainKey struct{ hub, partition string }
@@ -190,7 +187,7 @@ func (c *chain) join(other *chain) (repeated int64) {
 func (a *audit) closeChain(key chainKey, c *chain) Partition {
 	p := Partition{
 		Partition: key.partition, Hub: key.hub, From: -1, To: -1, Messages: c.covered.count(), Blobs: c.blobs, Bytes: c.bytes,
-		Duplicates: c.repeated, Covered: c.covered[:min(len(c.covered), MaxCovered)],
+		Duplicates: c.repeated, Covered: c.covered,
 	}
 	should := work.Range{From: math.MaxInt64, To: -1} // nothing
 	if n := len(c.covered); n > 0 {

@@ -15,6 +15,7 @@ import (
 
 	"persistor/internal/record"
 	"persistor/internal/store"
+	"persistor/internal/work"
 )
 
 // Scope is what of a container is looked at, and how closely. The zero value is everything, by names and metadata
@@ -71,6 +72,8 @@ const (
 	runsFolder = "_runs/"
 	// maxSubjects bounds how many folders, partitions, hubs and entities an audit tells apart, all together.
 	maxSubjects = 1 << 16
+	// leastReaders is how many blobs are read at once, at least: storage far away takes its time for each.
+	leastReaders = 8
 	// listedEvery is how many blobs lie between two calls of Scope.Listed.
 	listedEvery = 1000
 )
@@ -78,9 +81,9 @@ const (
 // Container audits all folders of a store, or those of the scope, in one list. What is expected is expected of
 // scope.Folder, which has to be given then.
 //
-// It lists blobs in one goroutine, which follows the chains, and reads them, if it does, in as many as there are
-// processors; it holds one record for each of these, and a few numbers for each partition, session and hole. Folders,
-// partitions and sessions that are too many to be held are counted, and told as a problem.
+// It lists blobs in one goroutine, which follows the chains, and reads them, if it does, in some others; it holds one
+// record for each of these, and a few numbers for each partition, session and hole. Folders, partitions and sessions
+// that are too many to be held are counted, and told as a problem.
 //
 // What the audit finds is in the summary; an error says that the audit itself could not be finished, and the summary
 // is then of what was read until then. A writer that is at work meanwhile may make blobs that are not listed, and then
@@ -151,7 +154,7 @@ func (c *container) subject(what string) bool {
 // read lists the blobs and reads each of them, as far as the scope has it.
 func (c *container) read(ctx context.Context) error {
 	readers, ctx := errgroup.WithContext(ctx)
-	readers.SetLimit(runtime.GOMAXPROCS(0))
+	readers.SetLimit(max(leastReaders, runtime.GOMAXPROCS(0)))
 	for _, prefix := range c.prefixes() {
 		for blob, err := range c.store.List(ctx, prefix) {
 			if err != nil && blob.Name == "" {
@@ -322,6 +325,26 @@ func (c *container) summary(finished bool) Summary {
 	s.Complete = s.Complete && c.trouble == 0
 	s.Problems = c.problems
 	return s
+}
+
+// Cut leaves at most limit ranges of a kind for each partition and entity, for whoever prints them. Counts stay.
+func (s *Summary) Cut(limit int) {
+	for _, r := range s.Folders {
+		for i := range r.Partitions {
+			p := &r.Partitions[i]
+			cutRanges(limit, &p.Covered, &p.Gaps, &p.LostToRetention, &p.Apart)
+		}
+		for i := range r.Entities {
+			e := &r.Entities[i]
+			cutRanges(limit, &e.Gaps, &e.Repeated, &e.Declared)
+		}
+	}
+}
+
+func cutRanges(limit int, lists ...*[]work.Range) {
+	for _, list := range lists {
+		*list = (*list)[:min(len(*list), limit)]
+	}
 }
 
 func (s *Summary) add(r Report) {

@@ -106,6 +106,36 @@ func TestNumbersAgreeWithRanges(t *testing.T) {
 	}
 }
 
+// Pages without a hole give their room back, and what there is no room for is refused.
+func TestNumbersHaveRoom(t *testing.T) {
+	room := 2
+	n := numbers{room: &room}
+	for i := range int64(3 * pageSize) {
+		if before, ok := n.add(i); before || !ok {
+			t.Fatal(i, before, ok)
+		}
+	}
+	if _, ok := n.add(10 * pageSize); !ok || room != 1 {
+		t.Error("no room for the first page with a hole")
+	}
+	if _, ok := n.add(20 * pageSize); !ok || room != 0 {
+		t.Error("no room for the second")
+	}
+	if _, ok := n.add(30 * pageSize); ok || n.count != 3*pageSize+2 {
+		t.Error("there is room for a third")
+	}
+	if before, ok := n.add(7); !before || !ok {
+		t.Error("a number is forgotten")
+	}
+	if before, ok := n.add(10*pageSize + 1); before || !ok {
+		t.Error("a page that is there takes nothing more")
+	}
+	want := ranges{{From: 0, To: 3*pageSize - 1}, {From: 10 * pageSize, To: 10*pageSize + 1}, {From: 20 * pageSize, To: 20 * pageSize}}
+	if got := n.ranges(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // 1,000 sessions whose messages come in turn: each blob has numbers all over the entity.
 func BenchmarkInterleaved(b *testing.B) {
 	for b.Loop() {
