@@ -412,3 +412,32 @@ func (s settings) lookup(name string) (string, bool) {
 	value, ok := s[name]
 	return value, ok
 }
+
+// Verifying creates nothing: neither the checkpoints' container nor anything in a directory that is none.
+func TestVerifyCreatesNothing(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 1, 10)
+	drained, err := config.ReadDrained(s.settings.lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ExpectOfHub(t.Context(), drained); !errors.Is(err, store.ErrNoContainer) || !strings.Contains(err.Error(), "EVENT_HUB_CHECKPOINT_CONTAINER") {
+		t.Errorf("without checkpoints: %v", err)
+	}
+	if _, err := OpenContainer(t.Context(), s.dir, s.settings.lookup); err == nil {
+		t.Error("a directory passes as a container")
+	}
+	if entries, err := os.ReadDir(s.dir); err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	// Who keeps checkpoints elsewhere compares all the same.
+	drained.Checkpoint = config.Checkpoint{}
+	expect, closing, err := ExpectOfHub(t.Context(), drained)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closing(context.Background())
+	if expect.Hub != "127.0.0.1/telemetry" || expect.Partitions["0"] != (work.Range{From: 0, To: 9}) || len(expect.Checkpoints) != 0 || expect.Checkpoints == nil {
+		t.Errorf("%+v", expect)
+	}
+}
