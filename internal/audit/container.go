@@ -70,13 +70,15 @@ const (
 	failedFolder = "_failed/"
 	// runsFolder is where runs are kept account of. It holds no messages.
 	runsFolder = "_runs/"
-	// maxSubjects bounds how many folders, partitions, hubs and entities an audit tells apart, all together.
-	maxSubjects = 1 << 16
 	// leastReaders is how many blobs are read at once, at least: storage far away takes its time for each.
 	leastReaders = 8
 	// listedEvery is how many blobs lie between two calls of Scope.Listed.
 	listedEvery = 1000
 )
+
+// maxSubjects bounds how many folders, partitions, hubs and entities an audit tells apart, all together. It is a
+// variable for tests alone.
+var maxSubjects = 1 << 16
 
 // Container audits all folders of a store, or those of the scope, in one list. What is expected is expected of
 // scope.Folder, which has to be given then.

@@ -161,6 +161,11 @@ func TestHubsAreToldApart(t *testing.T) {
 	if found := verify(t, s, audit.Scope{}, audit.Expectation{}); !found.Complete || len(found.Folders[2].Partitions) != 2 || found.Folders[2].Partitions[0].To != 24 {
 		t.Errorf("%+v", found)
 	}
+	s.putIn(folder, otherHub, -1, later(-3, events("1", 0, 4))...)
+	if found := verify(t, s, audit.Scope{}, audit.Expectation{}); !found.Complete || len(found.Folders[2].Partitions) != 4 || found.Folders[2].Partitions[0].From != 20 {
+		t.Errorf("%+v", found)
+	}
+	delete(s, record.EventHubName(folder, "1", day.AddDate(0, 0, -3), 0))
 	s.putIn(folder, "", 17, later(2, events("0", 18, 19))...)
 	if found := verify(t, s, audit.Scope{}, audit.Expectation{}); found.Complete || found.Duplicates != 2 {
 		t.Errorf("%+v", found)
@@ -364,7 +369,7 @@ func TestEventTwice(t *testing.T) {
 
 // What is too much to be held is counted and told, and then nothing is proven.
 func TestTooMuchToBeHeld(t *testing.T) {
-	audit.Bound(t, 2, 3)
+	audit.Bound(t, audit.Bounds{Sessions: 2, Events: 3})
 	s := container()
 	if found, err := audit.Container(t.Context(), s, audit.Scope{}, audit.Expectation{}); err != nil || !found.Complete {
 		t.Fatalf("%v, %+v", err, found)
@@ -387,6 +392,30 @@ func TestTooMuchToBeHeld(t *testing.T) {
 	// Blobs side by side are compared all the same.
 	s.putSession(-1, later(0, rides("d", 31))...)
 	if found, err := audit.Container(t.Context(), s, audit.Scope{}, audit.Expectation{}); err != nil || found.OutOfOrder != 1 {
+		t.Errorf("%v, %+v", err, found)
+	}
+}
+
+// So are folders, partitions and entities, and numbers that are strewn about.
+func TestTooManySubjects(t *testing.T) {
+	audit.Bound(t, audit.Bounds{Subjects: 8}) // four folders, two partitions, two entities
+	s := container()
+	if found, err := audit.Container(t.Context(), s, audit.Scope{}, audit.Expectation{}); err != nil || !found.Complete {
+		t.Fatalf("%v, %+v", err, found)
+	}
+	s.putIn("zones", ridesHub, -1, events("0", 0, 4)...)
+	found, err := audit.Container(t.Context(), s, audit.Scope{}, audit.Expectation{})
+	if err != nil || found.Complete || len(found.Folders) != 4 || !strings.Contains(strings.Join(found.Problems, ""), "folder zones/: not looked at") {
+		t.Errorf("%v, %+v", err, found)
+	}
+	audit.Bound(t, audit.Bounds{Subjects: 100, Pages: 2})
+	if found, err := audit.Container(t.Context(), container(), audit.Scope{}, audit.Expectation{}); err != nil || !found.Complete {
+		t.Fatalf("%v, %+v", err, found)
+	}
+	s = container()
+	s.putQueue(order(1_000_000))
+	found, err = audit.Container(t.Context(), s, audit.Scope{}, audit.Expectation{})
+	if e := found.Folders[1].Entities; err != nil || found.Complete || len(e)+len(found.Folders[3].Entities) != 2 || e[0].Unfollowed+found.Folders[3].Entities[0].Unfollowed == 0 {
 		t.Errorf("%v, %+v", err, found)
 	}
 }

@@ -2,9 +2,16 @@ package audit
 
 import "testing"
 
-// Bound has an audit hold fewer sessions of an entity, and fewer events of a folder, until the test ends.
-func Bound(t *testing.T, sessions, events int) {
-	s, e := maxSessions, maxEvents
-	maxSessions, maxEvents = sessions, events
-	t.Cleanup(func() { maxSessions, maxEvents = s, e })
+// Bounds are how much an audit holds.
+type Bounds struct{ Sessions, Events, Subjects, Pages int }
+
+// Bound has audits hold no more than that until the test ends; 0 leaves a bound as it is.
+func Bound(t *testing.T, b Bounds) {
+	for limit, n := range map[*int]int{&maxSessions: b.Sessions, &maxEvents: b.Events, &maxSubjects: b.Subjects, &maxPages: b.Pages} {
+		if n > 0 {
+			before := *limit
+			*limit = n
+			t.Cleanup(func() { *limit = before })
+		}
+	}
 }

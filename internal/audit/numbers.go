@@ -20,11 +20,10 @@ type numbers struct {
 	page *page
 }
 
-const (
-	pageSize = 1 << 12 // numbers
-	// maxPages bounds the pages with holes of all entities of an audit: 128 MiB.
-	maxPages = 1 << 18
-)
+const pageSize = 1 << 12 // numbers
+
+// maxPages bounds the pages with holes of all entities of an audit: 128 MiB. It is a variable for tests alone.
+var maxPages = 1 << 18
 
 type page struct {
 	words [pageSize / 64]uint64
