@@ -39,15 +39,15 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Deadline:            time.Now().Add(2 * time.Minute),
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start":    start,
-			"stop":     stop,
-			"post":     post,
-			"port":     port,
-			"awkward":  awkward,
-			"bodies":   bodies,
-			"json":     jsonValue,
-			"wrong":    wrong,
-			"handlers": handlers,
+			"start":     start,
+			"interrupt": interrupt,
+			"post":      post,
+			"port":      port,
+			"awkward":   awkward,
+			"bodies":    bodies,
+			"json":      jsonValue,
+			"wrong":     wrong,
+			"handlers":  handlers,
 		},
 	})
 }
@@ -68,7 +68,7 @@ var settings = []string{
 // running are a script's processes, by name.
 type running map[string]*exec.Cmd
 
-// start NAME VARIABLE PATTERN COMMAND... runs a command until stop or the script's end. It waits until
+// start NAME VARIABLE PATTERN COMMAND... runs a command until interrupt or the script's end. It waits until
 // the command writes a line that matches, and sets the variable to what the pattern's group matched. What the command
 // writes to standard error goes to the file NAME.stderr.
 func start(ts *testscript.TestScript, neg bool, args []string) {
@@ -124,10 +124,10 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// stop NAME [STATUS] interrupts a process as Ctrl-C does. Its exit status must be 0, or the one given.
-func stop(ts *testscript.TestScript, neg bool, args []string) {
+// interrupt NAME [STATUS] ends a process as Ctrl-C does. Its exit status must be 0, or the one given.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: stop NAME [STATUS]")
+		ts.Fatalf("usage: interrupt NAME [STATUS]")
 	}
 	want := append(args, "0")[1]
 	cmd := processes(ts)[args[0]]

@@ -209,7 +209,8 @@ func TestPullStatus(t *testing.T) {
 		ended  work.Ended
 		status int
 	}{
-		{work.Drained, 200}, {work.Deadline, 200}, {work.Idle, 200}, {work.Superseded, 200}, {work.Failed, 502}, {work.Cancelled, 503},
+		{work.Drained, 200}, {work.Deadline, 200}, {work.Idle, 200}, {work.Superseded, 200}, {work.Failed, 502},
+		{work.Cancelled, 200}, // as its run is: neither the caller has gone, nor is the worker to stop
 	} {
 		d := idle
 		d.drain = func(_ context.Context, u work.Unit) work.Report { return report(u, c.ended) }

@@ -121,15 +121,16 @@ func (w *worker) pull(rw http.ResponseWriter, r *http.Request) answer {
 		return answer{status: http.StatusOK, body: work.Report{Run: unit.Run, Status: fanout.OK, Sources: []work.Source{}}}
 	}
 	report := w.drainer.Drain(r.Context(), unit)
-	return answer{status: statusOf(report), body: report, header: http.Header{fanout.RunHeader: {unit.Run}}}
+	return answer{status: statusOf(r.Context(), report), body: report, header: http.Header{fanout.RunHeader: {unit.Run}}}
 }
 
-// statusOf says a report's outcome as an HTTP status.
-func statusOf(r work.Report) int {
+// statusOf says a report's outcome as an HTTP status. A unit that was cut short since its run is cancelled is done: no
+// other worker is to take it on.
+func statusOf(ctx context.Context, r work.Report) int {
 	switch {
 	case r.Status != fanout.OK:
 		return http.StatusBadGateway
-	case slices.ContainsFunc(r.Sources, func(s work.Source) bool { return s.Ended == work.Cancelled }):
+	case ctx.Err() != nil && slices.ContainsFunc(r.Sources, func(s work.Source) bool { return s.Ended == work.Cancelled }):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusOK

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"persistor/internal/api"
+	"persistor/internal/ledger"
 	"persistor/internal/pull"
 	"persistor/internal/record"
 	"persistor/internal/store"
@@ -40,6 +41,8 @@ type Draining struct {
 
 	// Timeout bounds every unit: the function's own timeout less a margin.
 	Timeout time.Duration
+	// Runs is the ledger of the runs that tracked units belong to; without it they are not tracked.
+	Runs *ledger.Ledger
 	// Log takes a line for each loop that has ended; nil drops them.
 	Log *slog.Logger
 
@@ -47,17 +50,29 @@ type Draining struct {
 	live map[*pull.Progress]api.Progress
 }
 
-// run carries out a unit's sources, numbered from 0, so many at once, and reports what became of each.
+// turn is when one of a unit's sources is drained.
+type turn struct {
+	source   int // from 0
+	deadline time.Time
+	progress *pull.Progress
+}
+
+// run carries out a unit's sources in their order, so many at once, and reports what became of each.
 // One source's failure is not the others' concern.
-func (d *Draining) run(unit work.Unit, sources, atOnce int, drain func(n int, deadline time.Time) work.Source) work.Report {
+func (d *Draining) run(ctx context.Context, unit work.Unit, sources, atOnce int, drain func(context.Context, turn) work.Source) work.Report {
 	began := time.Now()
 	deadline := began.Add(d.budget(unit))
-	rows := make([]work.Source, sources)
+	rows, progress := make([]work.Source, sources), make([]*pull.Progress, sources)
+	for n := range progress {
+		progress[n] = new(pull.Progress)
+	}
+	ctx, end := d.track(ctx, unit, progress)
+	defer end()
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for n := range rows {
 		group.Go(func() error {
-			rows[n] = drain(n, deadline)
+			rows[n] = drain(ctx, turn{n, deadline, progress[n]})
 			d.log(unit, rows[n])
 			return nil
 		})

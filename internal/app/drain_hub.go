@@ -24,26 +24,26 @@ type HubDrainer struct {
 // ends, it stores what it holds and answers.
 func (d *HubDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
 	if len(unit.Cells) > 0 {
-		return d.run(unit, len(unit.Cells), loops(unit), func(n int, deadline time.Time) work.Source {
-			return d.drainCell(ctx, unit, unit.Cells[n], deadline)
+		return d.run(ctx, unit, len(unit.Cells), loops(unit), func(ctx context.Context, t turn) work.Source {
+			return d.drainCell(ctx, unit, unit.Cells[t.source], t)
 		})
 	}
-	return d.run(unit, len(unit.Partitions), loops(unit), func(n int, deadline time.Time) work.Source {
-		return d.drain(ctx, unit, unit.Partitions[n], deadline)
+	return d.run(ctx, unit, len(unit.Partitions), loops(unit), func(ctx context.Context, t turn) work.Source {
+		return d.drain(ctx, unit, unit.Partitions[t.source], t)
 	})
 }
 
 // drain runs one pull loop.
-func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string, deadline time.Time) work.Source {
+func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string, t turn) work.Source {
 	began := time.Now()
 	// Where the loop doesn't begin, nothing is known of the partition.
 	unread := func(end work.Ended) work.Source {
 		return work.Source{Partition: partition, Ended: end, Checkpoint: -1, Backlog: -1, ElapsedSeconds: time.Since(began).Seconds()}
 	}
-	if end := d.untaken(ctx, unit, deadline); end != "" {
+	if end := d.untaken(ctx, unit, t.deadline); end != "" {
 		return unread(end)
 	}
-	opening, cancel := context.WithDeadline(ctx, deadline)
+	opening, cancel := context.WithDeadline(ctx, t.deadline)
 	defer cancel()
 	from := d.From
 	if unit.From != nil {
@@ -66,11 +66,11 @@ func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string
 	if source == nil {
 		return work.Source{Partition: partition, Ended: work.Drained, Checkpoint: start.After, LostToRetention: lost, ElapsedSeconds: time.Since(began).Seconds()}
 	}
-	return d.pull(ctx, unit, partition, source, start, deadline)
+	return d.pull(ctx, unit, partition, source, start, t)
 }
 
 // drainCell runs one pull loop over a cell.
-func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Cell, deadline time.Time) work.Source {
+func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Cell, t turn) work.Source {
 	began := time.Now()
 	unread := func(end work.Ended) work.Source {
 		return work.Source{
@@ -78,10 +78,10 @@ func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Ce
 			Checkpoint: cell.From - 1, Backlog: cell.To - cell.From + 1, ElapsedSeconds: time.Since(began).Seconds(),
 		}
 	}
-	if end := d.untaken(ctx, unit, deadline); end != "" {
+	if end := d.untaken(ctx, unit, t.deadline); end != "" {
 		return unread(end)
 	}
-	opening, cancel := context.WithDeadline(ctx, deadline)
+	opening, cancel := context.WithDeadline(ctx, t.deadline)
 	defer cancel()
 	source, start, err := d.Hub.OpenCell(opening, cell, eventhub.OpenOptions{Instance: "persistor " + unit.Run, Readers: loops(unit)})
 	if err != nil && ctx.Err() != nil {
@@ -92,20 +92,19 @@ func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Ce
 		s.Error = err.Error()
 		return s
 	}
-	return d.pull(ctx, unit, cell.Partition, source, start, deadline)
+	return d.pull(ctx, unit, cell.Partition, source, start, t)
 }
 
 // pull runs a loop over a source, and closes it.
-func (d *HubDrainer) pull(ctx context.Context, unit work.Unit, partition string, source *eventhub.Source, start pull.Start, deadline time.Time) work.Source {
+func (d *HubDrainer) pull(ctx context.Context, unit work.Unit, partition string, source *eventhub.Source, start pull.Start, t turn) work.Source {
 	defer closeWithin(source.Close, 2*time.Second)
-	progress := new(pull.Progress)
 	row := api.Progress{Run: unit.Run, Unit: unit.Unit, Partition: partition, Last: start.Target}
 	if start.Bounded {
 		row.Cell = &work.Range{From: start.After + 1, To: start.Target}
 	}
-	defer d.watch(progress, row)()
+	defer d.watch(t.progress, row)()
 	loop := pull.Partition{
-		Loop: d.loop(unit, loops(unit), deadline, progress), Source: source, Hub: d.HubText, Partition: partition,
+		Loop: d.loop(unit, loops(unit), t.deadline, t.progress), Source: source, Hub: d.HubText, Partition: partition,
 		Start: start, CheckpointEvery: d.CheckpointEvery,
 	}
 	return loop.Run(ctx)

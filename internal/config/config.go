@@ -170,11 +170,16 @@ func (i Invoker) Budget() time.Duration { return budget(i.Timeout) }
 
 // Source says which source's runs exclude each other: the namespace, and the hub with its consumer group or the
 // entity's path, in lower case, since the services don't tell cases apart.
-func (i Invoker) Source() string {
-	if i.Service == ServiceBus {
-		return i.Queue.Connection.Namespace() + "/" + strings.ToLower(i.Queue.Path())
+func (i Invoker) Source() string { return sourceOf(i.Service, i.Hub, i.Queue) }
+
+// Source is the same for the worker's units.
+func (w Worker) Source() string { return sourceOf(w.Service, w.Hub, w.Queue) }
+
+func sourceOf(service Service, hub Hub, queue Queue) string {
+	if service == ServiceBus {
+		return queue.Connection.Namespace() + "/" + strings.ToLower(queue.Path())
 	}
-	return i.Hub.Connection.Namespace() + "/" + strings.ToLower(i.Hub.Name+"/"+i.Hub.ConsumerGroup)
+	return hub.Connection.Namespace() + "/" + strings.ToLower(hub.Name+"/"+hub.ConsumerGroup)
 }
 
 func budget(timeout time.Duration) time.Duration { return timeout - min(timeout/10, 10*time.Second) }

@@ -46,8 +46,8 @@ func (r *Run) bound() {
 	r.Units = slices.Clone(r.Units[:min(len(r.Units), maxUnits)])
 	r.Waves = slices.Clone(r.Waves[max(0, len(r.Waves)-MaxWaves):])
 	r.Errors = slices.Clone(r.Errors[max(0, len(r.Errors)-MaxErrors):])
-	r.Notes = slices.Clone(r.Notes[:min(len(r.Notes), MaxNotes)])
 	r.Partitions = slices.Clone(r.Partitions)
+	r.Notes = r.Notes[:min(len(r.Notes), MaxNotes)]
 	for i := range r.Units {
 		r.Units[i].Error = cut(r.Units[i].Error)
 	}

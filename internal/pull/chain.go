@@ -301,7 +301,7 @@ func (c *chain) look(ctx context.Context, b *batch) error {
 			c.ahead = append(c.ahead, s)
 		}
 	}
-	if c.after-b.last() > worthSeeking {
+	if c.after > b.last() {
 		return c.reach(ctx, b)
 	}
 	return nil

@@ -161,7 +161,11 @@ func (i *Invoker) Resume(ctx context.Context, id string) (ledger.Run, error) {
 
 // Status says how far the source is drained.
 func (i *Invoker) Status(ctx context.Context) (api.Standing, error) {
-	return call[api.Standing](ctx, i, "read the status", http.MethodGet, "/api/status", nil)
+	s, err := call[api.Standing](ctx, i, "read the status", http.MethodGet, "/api/status", nil)
+	if err == nil && s.Source == "" {
+		err = fmt.Errorf("read the status at %s: %w, but a worker", i.base.Host, ErrNoInvoker) // whose status has other fields
+	}
+	return s, err
 }
 
 func runPath(id, action string) string { return "/api/runs/" + url.PathEscape(id) + action }

@@ -61,7 +61,7 @@ func TestErrors(t *testing.T) {
 		"it is over":    {says(409, "application/json; charset=utf-8", `{"error":"run x has succeeded"}`), "run x has succeeded", nil},
 		"several lines": {says(500, "application/json", `{"error":"a\n  b\u001b[31m"}`), "a b[31m", nil},
 		"says nothing":  {says(500, "text/plain", "panic"), "500 Internal Server Error, and doesn't say why", nil},
-		"redirect":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+"/x?y=z", 302) }, "sends callers on to " + elsewhere.URL + ":", nil},
+		"redirect":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+"/x?y=z", http.StatusFound) }, "sends callers on to " + elsewhere.URL + ":", nil},
 		"breaks off":    {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF", nil},
 	} {
 		t.Run(name, func(t *testing.T) {

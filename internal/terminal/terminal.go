@@ -2,7 +2,6 @@
 package terminal
 
 import (
-	"cmp"
 	"io"
 	"os"
 	"strconv"
@@ -12,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// Width is the width of the terminal that w is, in characters, or 0 where it is none.
+// Width is the width of the terminal that w is, in characters, or 0 where it is none, or one that tells no width.
 func Width(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -22,7 +21,7 @@ func Width(w io.Writer) int {
 	if err != nil {
 		return 0
 	}
-	return cmp.Or(max(width, 0), 80)
+	return max(width, 0)
 }
 
 // Cut shortens a line to the columns of a terminal.

@@ -67,8 +67,11 @@ func (h *Hub) SequenceAt(ctx context.Context, partition string, t time.Time) (fi
 
 // SetCheckpoint records that everything in a partition up to mark is stored, in the format of the SDKs, unless that
 // is recorded already of mark or a later place. The checkpoints know no condition: of two who call at once, the one
-// with the lesser mark may come last.
+// with the lesser mark may come last. The offset must be known: other programs read on from it.
 func (h *Hub) SetCheckpoint(ctx context.Context, partition string, mark pull.Mark) error {
+	if mark.Offset == "" {
+		return fmt.Errorf("set checkpoint of partition %s at %d: the offset is not known", partition, mark.SequenceNumber)
+	}
 	checkpoints, err := h.checkpoints(ctx)
 	if err != nil {
 		return err
