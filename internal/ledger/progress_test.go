@@ -37,15 +37,16 @@ func TestProgressIsOfTheLastWave(t *testing.T) {
 		}
 		receiver := 3
 		want := []ledger.Progress{
-			{Wave: 10, Unit: 2, Rows: []ledger.Row{{Partition: "7", Cell: &work.Range{From: 5, To: 9}, Received: 4, Stored: 2, At: 6}}},
-			{Wave: 10, Unit: 10, Rows: []ledger.Row{{Receiver: &receiver, Received: 1, At: -1}}},
+			{Wave: 11, Unit: 2, Rows: []ledger.Row{{Partition: "7", Cell: &work.Range{From: 5, To: 9}, Received: 4, Stored: 2, At: 6}}},
+			{Wave: 11, Unit: 10, Rows: []ledger.Row{{Receiver: &receiver, Received: 1, At: -1}}},
 		}
 		update(t, l, run, func(r *ledger.Run) { r.Wave = 9 })
 		for unit := range 12 {
 			track(t, l, run, ledger.Progress{Unit: unit})
 		}
-		update(t, l, run, func(r *ledger.Run) { r.Wave = 10 })
-		track(t, l, other, ledger.Progress{Wave: 11, Unit: 1})
+		track(t, l, run, ledger.Progress{Wave: 10, Unit: 5})
+		update(t, l, run, func(r *ledger.Run) { r.Wave = 11 })
+		track(t, l, other, ledger.Progress{Wave: 12, Unit: 1})
 		for i := range want {
 			track(t, l, run, ledger.Progress{Unit: want[i].Unit})
 			p := want[i]
@@ -53,7 +54,7 @@ func TestProgressIsOfTheLastWave(t *testing.T) {
 			track(t, l, run, p) // what it wrote before is replaced
 			want[i].Updated = start.Truncate(time.Millisecond)
 		}
-		if err := s.Overwrite(t.Context(), l.Path()+run+"/10-4.json", []byte("{")); err != nil {
+		if err := s.Overwrite(t.Context(), l.Path()+run+"/11-4.json", []byte("{")); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, progressOf(t, l, run)); diff != "" {

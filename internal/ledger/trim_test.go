@@ -32,17 +32,17 @@ func filled(t *testing.T, s ledger.Storage) map[string]string {
 		names[name] = run.ID + ".json"
 	}
 	ago := func(d time.Duration) time.Time { return start.Add(-d) }
-	none := time.Time{}
+	none, soon := time.Time{}, start.Add(time.Minute)
 	fill("old and over", ago(40*day), ledger.Succeeded, ago(31*day), none)
 	fill("old and failed", ago(40*day), ledger.Failed, ago(31*day), none)
 	fill("long and over since yesterday", ago(41*day), ledger.Cancelled, ago(1*day), none)
-	fill("long and running", ago(42*day), ledger.Running, none, start)
-	fill("long and queued", ago(43*day), ledger.Queued, none, start)
+	fill("long and running", ago(42*day), ledger.Running, none, soon)
+	fill("long and queued", ago(43*day), ledger.Queued, none, soon)
 	fill("abandoned", ago(44*day), ledger.Running, none, ago(day))
 	fill("abandoned for long", ago(45*day), ledger.Running, none, ago(31*day))
 	fill("abandoned before it began", ago(46*day), ledger.Queued, none, none)
 	fill("new and over", ago(day), ledger.Succeeded, ago(day), none)
-	fill("new and running", ago(day), ledger.Running, none, start)
+	fill("new and running", ago(day), ledger.Running, none, soon)
 	fill("newest", ago(time.Hour), ledger.Succeeded, ago(time.Hour), none)
 	return names
 }

@@ -140,10 +140,10 @@ func mustWrite(t *testing.T, s *Azure, body, version string) string {
 func TestAzureDocumentAllAnswersLost(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		name     string
-		stores   bool // the requests are carried out
-		meanwile string
-		want     error
+		name      string
+		stores    bool // the requests are carried out
+		meanwhile string
+		want      error
 	}{
 		{"it is ours", true, "", nil},
 		{"somebody was faster", true, "theirs", ErrChanged},
@@ -154,8 +154,8 @@ func TestAzureDocumentAllAnswersLost(t *testing.T) {
 			t.Parallel()
 			s, f := newFaults(t)
 			version := mustWrite(t, s, "before", "")
-			if c.meanwile != "" {
-				mustWrite(t, f.direct, c.meanwile, version)
+			if c.meanwhile != "" {
+				mustWrite(t, f.direct, c.meanwhile, version)
 			}
 			f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
 				switch {

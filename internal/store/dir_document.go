@@ -141,10 +141,9 @@ func (d *Dir) writeDocument(ctx context.Context, name string, body []byte) error
 		c, _, found := d.find(name)
 		switch {
 		case errors.Is(found, ErrNotFound):
-			// What a dead process left of a document that it removed must not be taken for this one's file.
-			if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
+			// What a dead process left of a document that it removed must not be taken for this one's file. If it
+			// can't be removed no file can take its place either.
+			_ = d.root.Remove(name)
 			_, err = d.create(ctx, commit{Name: name}, body)
 		case found != nil:
 			err = found

@@ -44,8 +44,8 @@ func countUpForever(location, times string) {
 	}
 }
 
-// startCounting starts such a process, and sends to said how many times it has said it, once it has ended.
-func startCounting(t *testing.T, location string, times int, life time.Duration) (said int) {
+// runCounting runs such a process, kills it after its life unless that is 0, and returns how many times it said so.
+func runCounting(t *testing.T, location string, times int, life time.Duration) (said int) {
 	c := process("counter", location, strconv.Itoa(times))
 	stdout, err := c.StdoutPipe()
 	if err == nil {
@@ -93,17 +93,16 @@ func TestProcessesCountUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const processes, each = 3, 20
-			before := 0
 			var wg sync.WaitGroup
 			for range processes {
 				wg.Go(func() {
-					if said := startCounting(t, location, each, 0); said != each {
+					if said := runCounting(t, location, each, 0); said != each {
 						t.Errorf("a process counted %d times, want %d", said, each)
 					}
 				})
 			}
 			wg.Wait()
-			if n := counted(t, location); n != before+processes*each {
+			if n := counted(t, location); n != processes*each {
 				t.Errorf("%d times counted up, the document says %d", processes*each, n)
 			}
 		})
@@ -119,14 +118,14 @@ func TestDirKilledCounting(t *testing.T) {
 		kills = 1000
 	}
 	location := "file://" + t.TempDir()
-	startCounting(t, location, 1, 0)
+	runCounting(t, location, 1, 0)
 	said := 1
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
 			for range kills / 2 {
-				n := startCounting(t, location, 1_000_000, time.Duration(10+mathrand.IntN(80))*time.Millisecond)
+				n := runCounting(t, location, 1_000_000, time.Duration(10+mathrand.IntN(80))*time.Millisecond)
 				mu.Lock()
 				said += n
 				mu.Unlock()
@@ -273,6 +272,9 @@ func TestDirDocumentLeavesNothing(t *testing.T) {
 	}
 	if err := d.Remove(t.Context(), "notes", ""); err != nil || !exists("notes") {
 		t.Errorf("Remove of what is no document = %v, and it is there: %v", err, exists("notes"))
+	}
+	if err := d.Overwrite(t.Context(), "_runs/hub", nil); err == nil || !strings.Contains(err.Error(), "folder") {
+		t.Errorf("Overwrite of a folder = %v", err)
 	}
 	if _, err := d.Append(t.Context(), "grows", 0, []byte("x"), nil); err != nil {
 		t.Fatal(err)
