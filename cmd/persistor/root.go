@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"persistor/internal/app"
 	"persistor/internal/config"
 	"persistor/internal/generate"
 )
@@ -101,7 +102,8 @@ func isUsage(err error) bool {
 	var usage usageError
 	var settings *config.Error
 	var apps *generate.Error
-	return errors.As(err, &usage) || errors.As(err, &settings) || errors.As(err, &apps) || errors.Is(err, generate.ErrUsage)
+	var location app.LocationError
+	return errors.As(err, &location) || errors.As(err, &usage) || errors.As(err, &settings) || errors.As(err, &apps) || errors.Is(err, generate.ErrUsage)
 }
 
 // arguments makes what a rule for positional arguments refuses a usageError.

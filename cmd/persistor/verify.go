@@ -110,13 +110,12 @@ func (v *verification) run(ctx context.Context, location string, s streams) erro
 	return nil
 }
 
-// cannotOpen makes a container that isn't there a usageError.
+// cannotOpen makes a container that isn't there in Blob Storage a usageError, too.
 func cannotOpen(err error) error {
-	err = fmt.Errorf("verify: %w", err)
 	if errors.Is(err, store.ErrNoContainer) {
-		return usageError{err}
+		return usagef("verify: there is no such container")
 	}
-	return err
+	return fmt.Errorf("verify: %w", err)
 }
 
 // scope is what the flags select. Times stand for the days that they are in.
