@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"persistor/internal/ledger"
+	"persistor/internal/remote"
 	"persistor/internal/selection"
 )
 
@@ -16,21 +18,25 @@ func newBackfill() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backfill",
 		Short: "Store a backlog, however long that takes, and watch",
-		Long: `Backfill has the invoker store a backlog that outlasts any function's timeout, in waves, and shows how far it is: bars
-on a terminal, a line each ten seconds elsewhere. Ctrl-C ends the watching; the run goes on, and
-persistor runs watch comes back to it. With --local there is nobody else to go on: Ctrl-C cancels the run in good
-order, and persistor runs resume --local goes on with it.
+		Long: `Backfill has the invoker store a backlog that outlasts any function's timeout, in waves, and
+shows how far it is: bars on a terminal, a line each ten seconds elsewhere. Ctrl-C ends the
+watching; the run goes on, and persistor runs watch comes back to it. With --local there is
+nobody else to go on: Ctrl-C cancels the run in good order, and persistor runs resume --local
+goes on with it.
 
---from is where to begin: checkpoint, behind what is stored (the default), earliest, or a TIME or a sequence NUMBER; what
-is stored already is not stored again. --until is where to end: now, with what is there at the beginning (the
-default), follow, which goes on until it is cancelled, or a TIME or a NUMBER. A TIME is ` + selection.TimeForms + `;
-what was enqueued at --until is left out, the message with the number --until is not. Service Bus is drained as a whole:
-there --from, --until and --partition mean nothing.
+--from is where to begin: checkpoint, behind what is stored (the default), earliest, or a TIME
+or a sequence NUMBER; what is stored already is not stored again. --until is where to end: now,
+with what is there at the beginning (the default), follow, which goes on until it is cancelled,
+or a TIME or a NUMBER. What was enqueued at --until is left out, the message with the number
+--until is not. Service Bus is drained as a whole: there --from, --until and --partition mean
+nothing.
+
+` + timeHelp + `
 
 ` + reachHelp + `
 
-Exit status: 0 the run has succeeded, or with --detach has begun; 1 it failed, was cancelled or abandoned, or is no
-longer watched; 2 wrong arguments or settings, nothing was begun.`,
+Exit status: 0 the run has succeeded, or with --detach has begun; 1 it failed, was cancelled or
+abandoned, or is no longer watched; 2 wrong arguments or settings, nothing was begun.`,
 		Example: `  persistor backfill --url https://my-invoker.azurewebsites.net
   persistor backfill --from 2026-03-09T04:00 --until 2026-03-09T06:00 --partition 0,3
   persistor backfill --from earliest --until follow --detach
@@ -114,6 +120,12 @@ func parseEnd(text string, now time.Time, positions ...string) (ledger.Bound, er
 
 func (b *backfill) run(ctx context.Context, i invoker, req ledger.Request, s streams) error {
 	run, err := i.Start(ctx, req)
+	if remote.Unanswered(err) {
+		if ctx.Err() != nil {
+			err = errors.New("backfill: interrupted")
+		}
+		return fmt.Errorf("%w; persistor runs shows whether it has begun all the same", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -24,12 +24,14 @@ func newCat() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cat [CONTAINER [BLOB]...]",
 		Short: "Write stored records, or the bodies of their messages",
-		Long: `Cat writes the records of the blobs that are named, or else of all that are selected, to standard output:
-each as it is stored, a line of JSON (docs/record.md). --body writes the messages' bodies instead, byte for
-byte, each followed by a newline; a body that is an AMQP value or sequence, or the data of an Event Grid
-event, is written as JSON. Records of a partition and of a session come in their order.
+		Long: `Cat writes the records of the blobs that are named, or else of all that are selected, to
+standard output: each as it is stored, a line of JSON (docs/record.md). --body writes the
+messages' bodies instead, byte for byte, each followed by a newline; a body that is an AMQP
+value or sequence, or the data of an Event Grid event, is written as JSON. Records of a
+partition and of a session come in their order.
 
 ` + selectionHelp + `
+
 For blobs of the settings' container say - in place of CONTAINER.
 
 Exit status: 0 all is written; 1 it is not, or records can't be read; 2 wrong arguments.`,

@@ -21,15 +21,16 @@ func newList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls [CONTAINER]",
 		Short: "List stored blobs, with what they hold",
-		Long: `Ls lists the blobs of a container: how many messages each holds, its bytes, its last sequence number, and its
-name, which has the first one; then what that comes to. Contents are not read, so a blob of which a
-part alone is selected counts as a whole.
+		Long: `Ls lists the blobs of a container: how many messages each holds, its bytes, its last sequence
+number, and its name, which has the first one; then what that comes to. Contents are not read,
+so a blob of which a part alone is selected counts as a whole.
 
 ` + selectionHelp + `
 
 --json writes a line of JSON for each blob, or, with --total, for all of them.
 
-Exit status: 0 all is listed; 1 it is not, or a blob's metadata contradict its name; 2 wrong arguments.`,
+Exit status: 0 all is listed; 1 it is not, or a blob's metadata contradict its name; 2 wrong
+arguments.`,
 		Example: `  persistor ls persistor-out/blobs
   persistor ls https://myaccount.blob.core.windows.net/blobs --folder rides --from 2h
   persistor ls --folder rides --partition 0,3 --from 1200000 --until 1300000

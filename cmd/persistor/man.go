@@ -16,8 +16,8 @@ func newMan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
 		Short: "Write manual pages",
-		Long: `Man writes a manual page for each command to DIR, which is made if need be: persistor.1, persistor-ls.1 and so
-on. They are what --help says, in the form that the program man reads.
+		Long: `Man writes a manual page for each command to DIR, which is made if need be: persistor.1,
+persistor-ls.1 and so on. They are what --help says, in the form that the program man reads.
 
 Exit status: 0 all are written; 1 not all are; 2 wrong arguments.`,
 		Example: `  persistor man ~/.local/share/man/man1

@@ -27,8 +27,9 @@ const (
 )
 
 // reachHelp explains in a command's help how it finds an invoker.
-const reachHelp = `The invoker is the one at --url or PERSISTOR_URL; its key is in PERSISTOR_KEY or --key-file. With --local there is
-no other program: this one is invoker and worker, by the worker's settings (docs/settings.md).`
+const reachHelp = `The invoker is the one at --url or PERSISTOR_URL; its key is in PERSISTOR_KEY or --key-file.
+With --local there is no other program: this one is invoker and worker, by the worker's settings
+(docs/settings.md).`
 
 // reach are the flags that lead to an invoker.
 type reach struct {

@@ -56,6 +56,8 @@ Exit status: 0 all went well; 1 the job failed or was interrupted; 2 wrong argum
 settings, nothing was begun.`,
 		Example: `  persistor demo                    # see all of it at work, on this machine alone
   persistor demo --source sessions  # the same with Service Bus
+  persistor status                  # how much waits, at the invoker in PERSISTOR_URL
+  persistor backfill                # store it, however long that takes, and watch
   persistor emulator --hub rides:4  # an Event Hub of your own
   persistor publish rides.jsonl --hub rides --connection-string "$EVENT_HUB_CONN_STRING"`,
 		Args:          arguments(cobra.NoArgs),

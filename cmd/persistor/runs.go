@@ -23,11 +23,12 @@ func newRuns() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
 		Short: "List runs, watch one, and cancel, retry or resume it",
-		Long: `Runs lists the runs of an invoker, the newest first: their state, the waves that they took so far, what they stored
-and what is left. Its commands take a run's id, or latest for the run begun last.
+		Long: `Runs lists the runs of an invoker, the newest first: their state, the waves that they took so
+far, what they stored and what is left. Its commands take a run's id, or latest for the run
+begun last.
 
-States: queued, a wave waits for its turn; running; succeeded; failed, see retry; cancelled and abandoned, see
-resume. A run is abandoned whose invoker died.
+States: queued, a wave waits for its turn; running; succeeded; failed, see retry; cancelled and
+abandoned, see resume. A run is abandoned whose invoker died.
 
 ` + reachHelp + `
 
@@ -93,11 +94,11 @@ func newWatch(r *reach, asJSON *bool) *cobra.Command {
 	return onRun(r, &cobra.Command{
 		Use:   "watch RUN",
 		Short: "Follow a run to its end",
-		Long: `Watch shows how far a run is until it has ended, as persistor backfill does. Ctrl-C ends the watching, and not the
-run.
+		Long: `Watch shows how far a run is until it has ended, as persistor backfill does. Ctrl-C ends the
+watching, and not the run.
 
-Exit status: 0 the run has succeeded; 1 it ended otherwise, or the watching was interrupted; 2 wrong arguments
-or settings.`,
+Exit status: 0 the run has succeeded; 1 it ended otherwise, or the watching was interrupted; 2
+wrong arguments or settings.`,
 		Example: `  persistor runs watch latest`,
 	}, []ledger.State{ledger.Queued, ledger.Running}, func(ctx context.Context, i invoker, id string, s streams) error {
 		return watch(ctx, i, id, newView(s, *asJSON), s)

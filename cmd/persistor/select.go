@@ -21,14 +21,20 @@ type selecting struct {
 	from, until string
 }
 
-// selectionHelp explains them in a command's help.
-const selectionHelp = `A container is a directory that Persistor stores in, or file:///DIR; or https://ACCOUNT/CONTAINER, with
-a SAS or else by the identity that you are signed in with; or, if none is given, what
-PERSISTOR_STORAGE_CONNECTION_STRING and PERSISTOR_CONTAINER_NAME name.
+// timeHelp says in a command's help how a TIME is written.
+const timeHelp = `A TIME is 2026-03-09, 2026-03-09T04:05 or 2026-03-09T04:05:06 in UTC, 2026-03-09T04:05:06+01:00,
+or how long ago: 90m, 2h, 3d.`
 
---from and --until take a time or a sequence number. A time is ` + selection.TimeForms + `;
-what was enqueued at --until is left out, the message with the sequence number --until is not. With a
---folder, no days but those are listed.`
+// selectionHelp explains them in a command's help.
+const selectionHelp = `A container is a directory that Persistor stores in, or file:///DIR; or
+https://ACCOUNT/CONTAINER, with a SAS or else by the identity that you are signed in with; or,
+if none is given, what PERSISTOR_STORAGE_CONNECTION_STRING and PERSISTOR_CONTAINER_NAME name.
+
+--from and --until take a time or a sequence number. What was enqueued at --until is left out,
+the message with the sequence number --until is not. With a --folder, no days but those are
+listed.
+
+` + timeHelp
 
 func (s *selecting) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.folder, "folder", "", "main `FOLDER` of the blobs, such as the hub's name (default all but those that begin with _)")

@@ -19,13 +19,14 @@ func newStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how much waits to be stored, and the run that is under way",
-		Long: `Status shows the lag of each partition of an Event Hub, by the hub's properties and the checkpoints, or how many messages
-of a Service Bus entity wait, where the invoker's identity may know; and the run that is under way. With --max-lag it
-is a check for monitoring.
+		Long: `Status shows the lag of each partition of an Event Hub, by the hub's properties and the
+checkpoints, or how many messages of a Service Bus entity wait, where the invoker's identity may
+know; and the run that is under way. With --max-lag it is a check for monitoring.
 
 ` + reachHelp + `
 
-Exit status: 0 it is shown; 1 it could not be, or more waits than --max-lag; 2 wrong arguments or settings.`,
+Exit status: 0 it is shown; 1 it could not be, or more waits than --max-lag; 2 wrong arguments
+or settings.`,
 		Example: `  persistor status
   persistor status --json | jq .backlog
   persistor status --max-lag 100000 || alert "Persistor lags behind"`,

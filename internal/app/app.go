@@ -9,8 +9,12 @@
 //	                                            pull.Session ----> servicebus.Session
 //	                                                 '-----------> store
 //	invoker: api.NewInvoker --> runner --> runLock -----------> store               (the lease of a run)
-//	                                 '--> fanout.Dispatcher --> POST to workers
-//	                                       '--> planner ------> eventhub.Hub or servicebus.Entity
+//	                     |           '--> fanout.Dispatcher --> POST to workers
+//	                     |           |     '--> planner ------> eventhub.Hub or servicebus.Entity
+//	                     |           '--> backfill.Engine       (keeps the run's document)
+//	                     '--> runs -----> backfill.Engine ----> ledger --> store    (documents)
+//	                                       |--> runLock, fanout.Dispatcher, as above
+//	                                       '--> chain --------> a storage queue, or this process
 //	push:    host.Handler --> push.Hub ---> pull.Partition           (an Event Hub's trigger)
 //	                     '--> push.Queue -> pull.Queue               (Service Bus's)
 //	                     '--> push.Grid                              (Event Grid's)

@@ -11,6 +11,7 @@ import (
 	"persistor/internal/api"
 	"persistor/internal/config"
 	"persistor/internal/ledger"
+	"persistor/internal/record"
 )
 
 // runAt reads a run from an invoker.
@@ -130,4 +131,14 @@ func TestOpenLocal(t *testing.T) {
 	if _, _, _, err := OpenLocal(t.Context(), lookup, &log); !errors.As(err, new(*config.Error)) {
 		t.Errorf("without the hub's name: %v", err)
 	}
+}
+
+// source is the folder of a site's runs, below _runs.
+func (s *site) source(t testing.TB) string {
+	t.Helper()
+	c, err := config.ReadWorker(func(name string) (string, bool) { value, ok := s.settings[name]; return value, ok })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record.EventHubFolder(c.Source())
 }

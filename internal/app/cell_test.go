@@ -3,8 +3,10 @@ package app
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 
 	"persistor/emulator"
+	"persistor/internal/api"
 	"persistor/internal/ledger"
 	"persistor/internal/pull"
 	"persistor/internal/pull/eventhub"
@@ -410,4 +413,87 @@ type brokenDocuments struct{ *store.Dir }
 
 func (brokenDocuments) Read(context.Context, string) ([]byte, string, error) {
 	return nil, "", fmt.Errorf("read %s: permission denied", filepath.Join("somewhere", "else"))
+}
+
+// Receivers of Service Bus are tracked and cancelled in the same way, in a worker that finds the ledger by its own settings.
+func TestTrackedReceiversAreCancelled(t *testing.T) {
+	s := newQueueSite(t, emulator.Queue{Synthetic: &emulator.SyntheticQueue{Messages: 5_000_000, BodySize: 200}})
+	d := s.drainer(t)
+	const run = "20261124T040509Z-3f9a1c"
+	err := d.Runs.Create(t.Context(), ledger.Run{ID: run, Kind: ledger.Invoke, State: ledger.Running, Wave: 1, Created: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker := start(t, "worker", s.settings)
+	answered := make(chan work.Report, 1)
+	go func() {
+		var report work.Report
+		status, text, err := tryCall(worker.url+"/api/pull", `{"run":"`+run+`","unit":1,"tasks":2,"tracked":true}`)
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &report)
+		}
+		if err != nil || status != 200 { // it is done: no other worker is to take it on
+			t.Errorf("status %d, error %v: %s", status, err, text)
+		}
+		answered <- report
+	}()
+	waitFor(t, "the ledger to tell of progress", func() bool {
+		all, err := d.Runs.Progress(t.Context(), run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all) == 1 && all[0].Unit == 1 && len(all[0].Rows) == 2 && all[0].Rows[1].Stored > 0 && *all[0].Rows[1].Receiver == 1 && all[0].Rows[1].At == -1
+	})
+	if _, err := d.Runs.Update(t.Context(), run, func(r *ledger.Run) error { r.CancelRequested = time.Now(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	report := <-answered
+	info, err := s.bus.Queue(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range report.Sources {
+		if row.Ended != work.Cancelled {
+			t.Errorf("%+v", row)
+		}
+	}
+	if report.Messages == 0 || info.Completed != report.Messages {
+		t.Errorf("%d messages stored, %d completed", report.Messages, info.Completed)
+	}
+}
+
+// A caller that hangs up ends its unit: nobody waits for it any more, and another attempt may be under way.
+func TestCallersThatHangUpEndTheirUnits(t *testing.T) {
+	s := newSite(t, 1, 1_000_000)
+	s.hub.Delay(5 * time.Millisecond) // of every frame, so that it isn't done too soon
+	worker := start(t, "worker", s.settings)
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	body, err := json.Marshal(cells("r", work.Range{From: 0, To: 262_143}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, worker.url+"/api/pull", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() {
+		_, err := http.DefaultClient.Do(req)
+		gone <- err
+	}()
+	busy := func() api.Status {
+		var status api.Status
+		call(t, worker.url+"/api/status", "", &status)
+		return status
+	}
+	waitFor(t, "the cell to be read", func() bool {
+		status := busy()
+		return status.Busy == 1 && len(status.Sources) == 1 && status.Sources[0].Received > 0
+	})
+	hangUp()
+	if err := <-gone; err == nil {
+		t.Fatal("the call was answered")
+	}
+	waitFor(t, "the unit to end", func() bool { return busy().Busy == 0 })
 }

@@ -24,8 +24,10 @@ type HubDrainer struct {
 // ends, it stores what it holds and answers.
 func (d *HubDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
 	if len(unit.Cells) > 0 {
+		connections := new(eventhub.Connections)
+		defer closeWithin(connections.Close, 2*time.Second)
 		return d.run(ctx, unit, len(unit.Cells), loops(unit), func(ctx context.Context, t turn) work.Source {
-			return d.drainCell(ctx, unit, unit.Cells[t.source], t)
+			return d.drainCell(ctx, unit, unit.Cells[t.source], connections, t)
 		})
 	}
 	return d.run(ctx, unit, len(unit.Partitions), loops(unit), func(ctx context.Context, t turn) work.Source {
@@ -70,7 +72,7 @@ func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string
 }
 
 // drainCell runs one pull loop over a cell.
-func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Cell, t turn) work.Source {
+func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Cell, connections *eventhub.Connections, t turn) work.Source {
 	began := time.Now()
 	unread := func(end work.Ended) work.Source {
 		return work.Source{
@@ -83,7 +85,9 @@ func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Ce
 	}
 	opening, cancel := context.WithDeadline(ctx, t.deadline)
 	defer cancel()
-	source, start, err := d.Hub.OpenCell(opening, cell, eventhub.OpenOptions{Instance: "persistor " + unit.Run, Readers: loops(unit)})
+	source, start, err := d.Hub.OpenCell(opening, cell, eventhub.OpenOptions{
+		Instance: "persistor " + unit.Run, Readers: loops(unit), Connections: connections,
+	})
 	if err != nil && ctx.Err() != nil {
 		return unread(work.Cancelled)
 	}

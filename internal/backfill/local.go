@@ -59,7 +59,10 @@ func (l *Local) put(a asked) {
 		l.log.Error("too many waves wait: a run will show as abandoned", "run", a.Run, "wave", a.Wave)
 		return
 	}
-	i, _ := slices.BinarySearchFunc(l.asked, a.at, func(b asked, at time.Time) int { return b.at.Compare(at) })
+	i := slices.IndexFunc(l.asked, func(b asked) bool { return b.at.After(a.at) })
+	if i < 0 {
+		i = len(l.asked)
+	}
 	l.asked = slices.Insert(l.asked, i, a)
 	select {
 	case l.wake <- struct{}{}:

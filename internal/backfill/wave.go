@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"persistor/internal/fanout"
@@ -61,9 +62,8 @@ func (e *Engine) Wave(ctx context.Context, m Message) error {
 type wave struct {
 	*Engine
 	*keeper
-	run   ledger.Run // as it was claimed
-	began time.Time
-	end   time.Time
+	run ledger.Run // as it was claimed
+	end time.Time
 }
 
 // carryOut carries out the wave that the run was claimed for.
@@ -73,9 +73,7 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 	w := &wave{Engine: e, keeper: e.keep(ctx, run.ID, mark, over), run: run, end: end}
 	defer w.close()
 	release, err := w.lease(ctx)
-	if err == nil {
-		defer func() { release() }()
-	}
+	defer release()
 	var outcome outcome
 	switch {
 	case errors.As(err, new(*fanout.UnderWayError)), err != nil && outer.Err() != nil:
@@ -95,31 +93,31 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 		return fmt.Errorf("end wave %d of run %s: %w", run.Wave, run.ID, err)
 	}
 	e.tell(after, outcome)
-	if err == nil && release != nil {
-		release() // before the next wave wants it
-		release = func() {}
-	}
+	release() // before the next wave wants it
 	if after.Next == 0 || outer.Err() != nil {
 		return nil
 	}
 	return e.ask(outer, after, w.pause(after))
 }
 
-// lease waits for the source's lease for half of the wave's time.
+// lease waits for the source's lease for half of the wave's time. release gives it back, once; after an error it does
+// nothing.
 func (w *wave) lease(ctx context.Context) (release func(), err error) {
 	patient, cancel := context.WithDeadline(ctx, w.end.Add(-time.Until(w.end)/2))
 	defer cancel()
 	for {
-		w.began = time.Now()
-		release, err = w.Lock.Take(patient, fanout.Run{ID: w.run.ID, Start: w.began})
-		if !errors.As(err, new(*fanout.UnderWayError)) {
-			return release, err
+		release, err := w.Lock.Take(patient, fanout.Run{ID: w.run.ID, Start: time.Now()})
+		switch {
+		case err == nil:
+			return sync.OnceFunc(release), nil
+		case !errors.As(err, new(*fanout.UnderWayError)):
+			return func() {}, err
 		}
 		select {
 		case <-patient.Done():
-			return nil, err
+			return func() {}, err
 		case <-w.stopped:
-			return nil, err
+			return func() {}, err
 		case <-time.After(time.Second):
 		}
 	}
@@ -138,7 +136,10 @@ func (w *wave) giveBack(outer context.Context, why error) error {
 		requeue(run, time.Now(), w.Timing.Alive)
 		return nil
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, errSuperseded), errors.Is(err, ledger.ErrNoRun):
+		return nil
+	case err != nil:
 		return fmt.Errorf("give back wave %d of run %s: %w", w.run.Wave, w.run.ID, err)
 	}
 	w.Engine.Log.Info("a wave waits for another run's end", "run", run.ID, "wave", run.Next, "error", why)

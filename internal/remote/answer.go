@@ -88,7 +88,7 @@ func (i *Invoker) explain(ctx context.Context, err error) error {
 	var plain tls.RecordHeaderError
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return unanswered{context.Cause(ctx)}
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return fmt.Errorf("there is no host %s: correct the URL", i.base.Hostname())
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -98,10 +98,18 @@ func (i *Invoker) explain(ctx context.Context, err error) error {
 	case errors.As(err, &plain):
 		return errors.New("it doesn't speak TLS: the URL has to begin with http://")
 	case isTimeout(err):
-		return fmt.Errorf("no answer within %v: %w", attemptTimeout, context.DeadlineExceeded)
+		return unanswered{fmt.Errorf("no answer within %v", attemptTimeout)}
 	}
-	return errors.New(oneLine(err.Error()))
+	return unanswered{errors.New(oneLine(err.Error()))}
 }
+
+// unanswered is an error of a call that may have been carried out.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error { return u.error }
+
+// Unanswered reports whether the invoker may have carried out the call that the error is of, though it has not said so.
+func Unanswered(err error) bool { return errors.As(err, new(unanswered)) }
 
 func isTimeout(err error) bool {
 	var timeout net.Error

@@ -173,3 +173,38 @@ func TestPeekWhereNothingComes(t *testing.T) {
 		t.Errorf("%+v, error %v", start, err)
 	}
 }
+
+// Sources that follow each other use one connection; one that has no more use is closed.
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	_, h := connected(t, 100)
+	var connections Connections
+	read := func(from int64) {
+		t.Helper()
+		s, _, err := h.OpenCell(t.Context(), work.Cell{Partition: "0", Range: work.Range{From: from, To: from + 9}}, OpenOptions{Connections: &connections})
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages, err := s.Receive(t.Context(), 10)
+		if err != nil || len(messages) != 10 || messages[0].SequenceNumber != from {
+			t.Fatalf("%d messages, error %v", len(messages), err)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(0)
+	client := connections.idle[0]
+	for from := int64(10); from < 100; from += 10 {
+		read(from)
+	}
+	if len(connections.idle) != 1 || connections.idle[0] != client {
+		t.Errorf("%d connections were made", len(connections.idle))
+	}
+	if err := connections.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	read(0) // with one of its own
+	if len(connections.idle) != 0 {
+		t.Error("a connection is kept that nobody will close")
+	}
+}

@@ -45,6 +45,8 @@ type OpenOptions struct {
 	From *work.From
 	// Readers is how many partitions are read at once: they share the memory for prefetched events.
 	Readers int
+	// Connections, unless nil, are those that the source takes its own from, and gives it back to.
+	Connections *Connections
 }
 
 // Open prepares to read a partition from its checkpoint on, up to the last event that it holds by now.
@@ -161,7 +163,7 @@ func (s *Source) receive(ctx context.Context, count int) ([]*azeventhubs.Receive
 
 func (s *Source) open() (err error) {
 	if s.client == nil {
-		if s.client, err = s.hub.connect(s.options.Instance); err != nil {
+		if s.client, err = s.connect(); err != nil {
 			return err
 		}
 	}
@@ -171,6 +173,13 @@ func (s *Source) open() (err error) {
 		Prefetch:      s.ahead(),
 	})
 	return err
+}
+
+func (s *Source) connect() (*azeventhubs.ConsumerClient, error) {
+	if client := s.options.Connections.take(); client != nil {
+		return client, nil
+	}
+	return s.hub.connect(s.options.Instance)
 }
 
 // ahead is how many events the next receiver asks for ahead; below zero: none, but those that a call collects.
@@ -230,13 +239,13 @@ func (s *Source) Checkpoint(ctx context.Context, mark pull.Mark) error {
 	return s.hub.checkpoint(ctx, s.partition, mark)
 }
 
-// Close ends the connection.
+// Close ends the connection, or gives it back where it is one of several that works.
 func (s *Source) Close(ctx context.Context) error {
 	var err error
 	if s.receiver != nil {
 		err = s.receiver.Close(ctx)
 	}
-	if s.client != nil {
+	if s.client != nil && (err != nil || !s.failing.IsZero() || !s.options.Connections.give(s.client)) {
 		err = errors.Join(err, s.client.Close(ctx))
 	}
 	return err
