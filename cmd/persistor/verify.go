@@ -25,24 +25,24 @@ func newVerify() *cobra.Command {
 		Use:     "verify [CONTAINER]",
 		GroupID: groupStored,
 		Short:   "Prove that what is stored is complete: no gap, nothing twice",
-		Long: `Verify proves, for each folder of a container, that what is stored is complete: per partition of
-an Event Hub an unbroken chain with no gap and nothing twice; per queue or subscription of Service Bus
-no number twice, and sessions in order; and that every blob is what its name and metadata say.
-It lists the container once and reads names and metadata. --deep reads every record as well.
+		Long: `Verify proves, for each folder of a container, that what is stored is complete: of a
+partition of an Event Hub an unbroken chain, with no gap and nothing twice; of a queue or
+subscription of Service Bus no number twice, and sessions in order; and that every blob is what
+its name and metadata say. It lists the container once, and reads names and metadata; --deep
+reads every record as well. What is told, and what it means, is in docs/verify.md.
 
---against-hub compares with an Event Hub, by the worker's settings (docs/settings.md): what it still
-has of what should be stored, what its checkpoints promise, and how much is left to be stored, which
-is nothing wrong.
+--against-hub compares with an Event Hub, by the worker's settings (docs/settings.md): what it
+still has of what should be stored, what its checkpoints promise, and how much is left to be
+stored, which is nothing wrong.
 
-A container is a directory that Persistor stores in, or file:///DIR; or https://ACCOUNT/CONTAINER, with
-a SAS or else by the identity that you are signed in with; or, if none is given, what
-PERSISTOR_STORAGE_CONNECTION_STRING and PERSISTOR_CONTAINER_NAME name. Nothing in it is changed.
+A container is a directory that Persistor stores in, or file:///DIR; or
+https://ACCOUNT/CONTAINER, with a SAS or else by the identity that you are signed in with; or,
+if none is given, what PERSISTOR_STORAGE_CONNECTION_STRING and PERSISTOR_CONTAINER_NAME name.
 
-What the table and the JSON tell is in docs/verify.md.
-
-Exit status: 0 it is proven; 1 it is not, or not all could be looked at; 2 wrong arguments or settings.`,
+Exit status: 0 it is proven; 1 it is not, or not all of it could be looked at; 2 wrong
+arguments or settings.`,
 		Example: `  persistor verify ./persistor-out
-  persistor verify 'https://account.blob.core.windows.net/landing?sv=...' --folder rides --deep
+  persistor verify 'https://account.blob.core.windows.net/landing?sv=...' --deep
   persistor verify --against-hub
   persistor verify ./persistor-out --until 1d --json | jq .folders[].partitions`,
 		Args: arguments(cobra.MaximumNArgs(1)),
@@ -53,12 +53,12 @@ Exit status: 0 it is proven; 1 it is not, or not all could be looked at; 2 wrong
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&v.folder, "folder", "", "main `FOLDER` to look at, as in STORE_PARAM, with what is below _failed/ of it (default all)")
+	flags.StringVar(&v.folder, "folder", "", "main `FOLDER` to look at, as in STORE_PARAM, and what is below\n_failed/ of it (default all)")
 	flags.StringSliceVar(&v.partitions, "partition", nil, "`ID`s of partitions of an Event Hub, and nothing else")
 	flags.StringVar(&v.from, "from", "", "`DAY` in UTC to begin with, by the dates in names; 7d is 7 days ago")
 	flags.StringVar(&v.until, "until", "", "`DAY` in UTC to end before")
 	flags.BoolVar(&v.deep, "deep", false, "read contents, too, and compare them with names and metadata")
-	flags.BoolVar(&v.against, "against-hub", false, "compare with the Event Hub of the worker's settings, and its checkpoints")
+	flags.BoolVar(&v.against, "against-hub", false, "compare with the Event Hub of the worker's settings, and with its\ncheckpoints")
 	flags.StringVar(&v.hub, "hub", "", "`NAME` of the Event Hub to compare with, in place of EVENT_HUB_NAME")
 	flags.BoolVar(&v.asJSON, "json", false, "print one JSON document")
 	return cmd
