@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"persistor/internal/app"
 	"persistor/internal/config"
 	"persistor/internal/generate"
 )
@@ -78,7 +79,7 @@ settings, nothing was begun.`,
 		&cobra.Group{ID: groupStored, Title: "What is stored:"},
 		&cobra.Group{ID: groupPrograms, Title: "Run and deploy it:"},
 	)
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newWorker(), newInvoker(), newPush(), newGenerate(), newMan(), newVersion())
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newVerify(), newWorker(), newInvoker(), newPush(), newGenerate(), newMan(), newVersion())
 	return root
 }
 
@@ -103,7 +104,8 @@ func isUsage(err error) bool {
 	var usage usageError
 	var settings *config.Error
 	var apps *generate.Error
-	return errors.As(err, &usage) || errors.As(err, &settings) || errors.As(err, &apps) || errors.Is(err, generate.ErrUsage)
+	var location app.LocationError
+	return errors.As(err, &location) || errors.As(err, &usage) || errors.As(err, &settings) || errors.As(err, &apps) || errors.Is(err, generate.ErrUsage)
 }
 
 // arguments makes what a rule for positional arguments refuses a usageError.

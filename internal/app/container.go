@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -35,7 +34,7 @@ func OpenContainer(ctx context.Context, location string, lookup config.Lookup) (
 	case isURL && scheme == "file":
 		return openContainerDir(strings.TrimPrefix(location, "file://"))
 	case isURL:
-		return nil, fmt.Errorf("open container: %s:// is no way to reach one; expected a directory, file:///DIRECTORY or https://ACCOUNT.blob.core.windows.net/CONTAINER", scheme)
+		return nil, locationf("open container: %s:// is no way to reach one; expected a directory, file:///DIRECTORY or https://ACCOUNT.blob.core.windows.net/CONTAINER", scheme)
 	}
 	return openContainerDir(location)
 }
@@ -52,7 +51,7 @@ func openSettingsContainer(ctx context.Context, lookup config.Lookup) (store.Sto
 func openContainerURL(ctx context.Context, location string, lookup config.Lookup) (store.Store, error) {
 	u, err := url.Parse(location)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return nil, errors.New("open container: it is no URL of a container; expected https://ACCOUNT.blob.core.windows.net/CONTAINER, with a SAS behind it or none") // err would quote it, SAS and all
+		return nil, locationf("open container: it is no URL of a container; expected https://ACCOUNT.blob.core.windows.net/CONTAINER, with a SAS behind it or none") // err would quote it, SAS and all
 	}
 	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
 	account := 0
@@ -60,7 +59,7 @@ func openContainerURL(ctx context.Context, location string, lookup config.Lookup
 		account = 1
 	}
 	if len(segments) != account+1 || segments[account] == "" {
-		return nil, fmt.Errorf("open container: %s://%s%s names no container, or more than one; expected https://ACCOUNT.blob.core.windows.net/CONTAINER; a folder in it is for --folder", u.Scheme, u.Host, u.Path)
+		return nil, locationf("open container: %s://%s%s names no container, or more than one; expected https://ACCOUNT.blob.core.windows.net/CONTAINER; a folder in it is for --folder", u.Scheme, u.Host, u.Path)
 	}
 	service := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/" + strings.Join(segments[:account], "/"), RawQuery: u.RawQuery}
 	o := store.Options{Location: service.String(), Container: segments[account]}
@@ -80,19 +79,26 @@ func openContainerURL(ctx context.Context, location string, lookup config.Lookup
 func openContainerDir(dir string) (store.Store, error) {
 	absolute, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open container: %w", err)
+		return nil, locationf("open container: %w", err)
 	}
 	if store.IsContainer(absolute) {
 		return store.OpenDir(absolute, false)
 	}
 	entries, err := os.ReadDir(absolute)
 	if err != nil {
-		return nil, fmt.Errorf("open container: %w", err)
+		return nil, locationf("open container: %w", err)
 	}
 	for _, e := range entries {
 		if store.IsContainer(filepath.Join(absolute, e.Name())) {
-			return nil, fmt.Errorf("open container: %s holds containers, and is none; name one of them, such as %s", dir, filepath.Join(dir, e.Name()))
+			return nil, locationf("open container: %s holds containers, and is none; name one of them, such as %s", dir, filepath.Join(dir, e.Name()))
 		}
 	}
-	return nil, fmt.Errorf("open container: %s is none: Persistor has stored nothing in it", dir)
+	return nil, locationf("open container: %s is none: Persistor has stored nothing in it", dir)
 }
+
+// A LocationError says that what was to be opened is no container, or that it can't be one.
+type LocationError struct{ error }
+
+func (e LocationError) Unwrap() error { return e.error }
+
+func locationf(format string, args ...any) error { return LocationError{fmt.Errorf(format, args...)} }

@@ -211,4 +211,11 @@ func (e Event) Of(source, id string) bool {
 	return e.Source == eventText(source) && e.ID == eventText(id)
 }
 
+// Digest is [EventDigest] of the event, unless its source or its id is cut, so that it can't be told.
+func (e Event) Digest() (digest string, ok bool) {
+	source, whole := unescape(e.Source)
+	id, wholeID := unescape(e.ID)
+	return EventDigest(source, id), whole && wholeID
+}
+
 func eventText(s string) string { return shorten(escape(s, namePlain+"/:"), maxEventText) }

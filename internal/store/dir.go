@@ -319,11 +319,14 @@ func (d *Dir) walk(ctx context.Context, folder, prefix string, yield func(Blob, 
 			if errors.Is(err, ErrNotFound) {
 				continue // a document that was removed meanwhile
 			}
-			if err != nil {
-				yield(Blob{}, fmt.Errorf("list blobs: read %q: %w", name, err))
+			if err := ctx.Err(); err != nil {
+				yield(Blob{}, fmt.Errorf("list blobs: %w", err))
 				return false
 			}
-			if !yield(Blob{Name: name, Size: size, Metadata: c.Metadata}, nil) {
+			if err != nil {
+				err = fmt.Errorf("list blobs: read %q: %w", name, err)
+			}
+			if !yield(Blob{Name: name, Size: size, Metadata: c.Metadata}, err) {
 				return false
 			}
 		}
