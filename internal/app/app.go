@@ -180,6 +180,11 @@ func openCheckpoints(ctx context.Context, at config.Checkpoint) (eventhub.Checkp
 	if err != nil {
 		return nil, fmt.Errorf("open checkpoints (EVENT_HUB_CHECKPOINT_CONTAINER): %w", err)
 	}
+	return checkpointsIn(opened)
+}
+
+// checkpointsIn are those that are kept in a container or a directory.
+func checkpointsIn(opened store.Store) (eventhub.Checkpoints, error) {
 	switch s := opened.(type) {
 	case *store.Azure:
 		kept, err := checkpoints.NewBlobStore(s.Container(), nil)

@@ -28,6 +28,7 @@ type invokerParts struct {
 	lock      backfill.Lock
 	chain     backfill.Chain  // nil where there is nobody to ask
 	local     *backfill.Local // the chain, where it is this process
+	fresh     bool            // takes up no runs that a process before has left
 	timing    backfill.Timing
 }
 
@@ -66,7 +67,7 @@ func openInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer, adap
 		address:    c.Server.Address,
 		hosted:     c.Server.Hosted,
 		drain:      c.Budget(),
-		background: background(kept.Engine, parts.local, log),
+		background: background(kept.Engine, parts, log),
 		close: func(ctx context.Context) error {
 			storage.close()
 			return closing(ctx)
@@ -126,9 +127,13 @@ func noChain(p *invokerParts) error {
 }
 
 // background carries out the waves that this process is asked for by itself; nil where there are none.
-func background(e *backfill.Engine, chain *backfill.Local, log *slog.Logger) func(context.Context) {
+func background(e *backfill.Engine, p *invokerParts, log *slog.Logger) func(context.Context) {
+	chain := p.local
 	if e == nil || chain == nil {
 		return nil
+	}
+	if p.fresh {
+		return func(ctx context.Context) { chain.Run(ctx, e.Wave) }
 	}
 	return func(ctx context.Context) {
 		recovered := make(chan struct{})

@@ -21,7 +21,8 @@ var localDefaults = map[string]string{
 
 // OpenLocal runs an invoker with one worker in this process, at loopback ports chosen by the system, and returns
 // when both listen: the invoker at url, for callers who bring along the key, which is made up for each call. The settings
-// are a worker's; where they say more than one takes on its own, such as FUNC_TO_INVOKE, it is ignored. Log lines go
+// are a worker's; where they say more than one takes on its own, such as FUNC_TO_INVOKE, it is ignored. Of runs it
+// carries out those that are begun, retried or resumed there, and takes up no others: to look at them changes none. Log lines go
 // to logs. ctx bounds the start and all that is done later; when it ends, what is under way stores what it holds.
 // close does the same, waits for it as long as its ctx lasts, and gives everything back; it is called once. The error
 // is a *config.Error when the settings are wrong.
@@ -43,13 +44,18 @@ func OpenLocal(ctx context.Context, lookup config.Lookup, logs io.Writer) (url, 
 		return "", "", nil, err
 	}
 	programs = append(programs, worker)
-	invoker, err := startLocal(running, OpenInvoker, localSettings(lookup, key, worker.url+"/api/pull"), logs)
+	invoker, err := startLocal(running, openFreshInvoker, localSettings(lookup, key, worker.url+"/api/pull"), logs)
 	if err != nil {
 		closeWithin(close, 5*time.Second)
 		return "", "", nil, err
 	}
 	programs = append(programs, invoker)
 	return invoker.url, key, close, nil
+}
+
+// openFreshInvoker is OpenInvoker for one that takes up no runs of others.
+func openFreshInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Program, error) {
+	return openInvoker(ctx, lookup, logs, func(p *invokerParts) { p.fresh = true })
 }
 
 // localSettings are settings with what makes a local program of one put before them.
