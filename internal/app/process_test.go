@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	case "worker":
 		os.Exit(Main(context.Background(), openFragileWorker))
 	case "invoker":
-		os.Exit(Main(context.Background(), OpenInvoker))
+		os.Exit(Main(context.Background(), openFragileInvoker))
 	case "push":
 		os.Exit(Main(context.Background(), openFragilePush))
 	}
@@ -316,15 +316,22 @@ const hubName = "telemetry"
 // newSite makes a hub whose events are a function of partition and sequence number.
 func newSite(t testing.TB, partitions int, events int64) *site {
 	t.Helper()
-	e, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{{
-		Name: hubName, Partitions: partitions, Synthetic: &emulator.Synthetic{Events: events, Body: eventBody, First: time.Date(2026, 11, 24, 23, 59, 30, 0, time.UTC)},
-	}}})
+	return newSiteOf(t, emulator.Hub{
+		Partitions: partitions, Synthetic: &emulator.Synthetic{Events: events, Body: eventBody, First: time.Date(2026, 11, 24, 23, 59, 30, 0, time.UTC)},
+	}, events)
+}
+
+// newSiteOf makes a site of another hub, of so many events in each partition.
+func newSiteOf(t testing.TB, hub emulator.Hub, events int64) *site {
+	t.Helper()
+	hub.Name = hubName
+	e, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{hub}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() })
 	dir := t.TempDir()
-	return &site{hub: e, dir: dir, events: events, parts: partitions, settings: settings{
+	return &site{hub: e, dir: dir, events: events, parts: hub.Partitions, settings: settings{
 		"EVENT_HUB_CONN_STRING":               e.ConnectionString(),
 		"EVENT_HUB_NAME":                      hubName,
 		"PERSISTOR_STORAGE_CONNECTION_STRING": "file://" + filepath.ToSlash(dir),

@@ -423,6 +423,12 @@ func TestPushedEventsAreStoredOnce(t *testing.T) {
 			if n != 80 {
 				t.Errorf("%d events are stored, expected 80", n)
 			}
+			for _, deep := range []bool{false, true} {
+				found, err := audit.Container(t.Context(), blobs, audit.Scope{Deep: deep}, audit.Expectation{})
+				if err != nil || !found.Complete || found.Messages != 80 || found.Folders[0].Events.Messages != 80 {
+					t.Errorf("verified: %v, %+v", err, found)
+				}
+			}
 			if n := strings.Count(p.output.String(), "listening"); n < 3 && !appends || n < 2 {
 				t.Errorf("the program began %d times: the step is not on the way", n)
 			}

@@ -170,6 +170,9 @@ func (s *queueSite) once(t testing.TB, n int) {
 	if err != nil || !report.Complete {
 		t.Errorf("the audit does not hold: %v %+v", err, report)
 	}
+	if found, err := audit.Container(t.Context(), kept, audit.Scope{}, audit.Expectation{}); err != nil || !found.Complete || found.Messages != int64(n) {
+		t.Errorf("names and metadata prove nothing: %v %+v", err, found)
+	}
 }
 
 // empty fails the test unless the entity holds nothing more, locked or not.

@@ -13,13 +13,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"persistor/internal/message"
 	"persistor/internal/record"
@@ -41,6 +38,19 @@ type Expectation struct {
 	// an empty partition. All of them should be stored, and nothing above; numbers below them may be: the
 	// hub forgets. With nil, each partition is judged from its first blob to its last.
 	Partitions map[string]work.Range
+	// Hub is the Event Hub that Partitions are of, as record.HubText writes it; chains of others are told apart
+	// and judged by themselves. With "", it is whichever the blobs name.
+	Hub string
+	// Checkpoints are how far each partition is said to be stored, by partition id. With them, what the hub has
+	// behind both a partition's checkpoint and its last blob is a backlog, and not missing; with nil, it is
+	// missing.
+	Checkpoints map[string]int64
+	// Late says that draining may have begun somewhere behind the hub's first event. What the hub has before the
+	// first blob is then not missing.
+	Late bool
+	// Refresh, if it isn't nil, is asked for Partitions again when all is listed, since what is sent and stored
+	// meanwhile is in order.
+	Refresh func(ctx context.Context) (map[string]work.Range, error)
 	// Entities are the sequence numbers that should be stored of each queue, subscription or dead-letter
 	// queue, by its path: all of them, and no others. With nil, what is stored is judged by itself, and
 	// holes in it are nothing wrong: other receivers, or time, may have taken those messages.
@@ -49,12 +59,17 @@ type Expectation struct {
 	Contents Contents
 }
 
-// Report is what an audit found.
+// Report is what an audit found in one folder.
 type Report struct {
+	// Folder is what the names of its blobs begin with, without the slash at its end; Failed says that it is below
+	// _failed/, where what could not be stored in its place is. Chains there have holes by their nature.
+	Folder string `json:"folder"`
+	Failed bool   `json:"failed,omitempty"`
 	// Complete says that everything below is as it should be: no gap, nothing twice, missing or altered,
 	// out of order or lost to retention, no other problem.
 	Complete bool `json:"complete"`
-	// Messages counts records read, Blobs and Bytes what held them.
+	// Messages counts records read, or, where contents are not read, those that the metadata tell of; Blobs and
+	// Bytes what held them.
 	Messages int64 `json:"messages"`
 	Blobs    int64 `json:"blobs"`
 	Bytes    int64 `json:"bytes"`
@@ -81,12 +96,18 @@ type Report struct {
 	// Unsettled counts blobs whose messages' completion was never confirmed, and which still say so. Their
 	// messages may have come again: they were then completed, not stored. That is nothing wrong.
 	Unsettled int64 `json:"unsettled_blobs,omitempty"`
-	// Ignored counts files in the folder whose names are not those of its blobs.
+	// Ignored counts files in the folder whose names are not those of its blobs; only [Run] tells.
 	Ignored int64 `json:"ignored,omitempty"`
+	// Apart counts sequence numbers of an Event Hub that are in no blob of this folder, but in one below _failed/.
+	// They are no gaps.
+	Apart int64 `json:"apart,omitempty"`
+	// Backlog counts what the Event Hub has, and is still to be stored: see [Expectation.Checkpoints].
+	Backlog int64 `json:"backlog,omitempty"`
 	// Partitions are those of an Event Hub, Entities those of Service Bus: a report usually has one kind,
-	// and leaves Partitions out only when it has Entities.
+	// and leaves Partitions out only when it has another. Events are those of Event Grid.
 	Partitions []Partition `json:"partitions,omitzero"`
 	Entities   []Entity    `json:"entities,omitempty"`
+	Events     *Events     `json:"events,omitempty"`
 	// Problems tells the first of what was wrong, in words: at most [MaxProblems].
 	Problems       []string `json:"problems,omitempty"`
 	ElapsedSeconds float64  `json:"elapsed_seconds"`
@@ -99,44 +120,63 @@ const (
 	MaxRecord   = store.MaxBody
 )
 
-// Run audits what the store holds under folder. It lists blobs in one goroutine, which follows the chains,
-// and reads them in as many as there are processors; it holds one record for each of these, and a few
-// numbers for each partition, each session and each hole.
-//
-// What the audit finds is in the report; an error says that the audit itself could not be finished, and
-// the report is then of what was read until then.
+// Run audits what the store holds under one folder, contents included. Folders within it, and what was stored below
+// _failed/, are not looked at. For the rest it is as [Container].
 func Run(ctx context.Context, s Store, folder string, expect Expectation) (Report, error) {
 	started := time.Now()
-	a := &audit{store: s, folder: folder, expect: expect, chains: make(map[string]*chain), entities: make(map[string]*entity)}
-	for partition := range expect.Partitions {
-		a.chain(partition)
-	}
-	for path := range expect.Entities {
-		a.entity(path)
-	}
-	err := a.read(ctx)
+	c := newContainer(s, Scope{Deep: true}, expect)
+	c.own = record.EventHubFolder(folder)
+	c.wanted = map[string]bool{c.own: true}
+	a := c.folder(c.own)
+	err := c.read(ctx)
 	report := a.report()
+	report.Ignored = c.ignored
+	report.Problems = append(report.Problems, c.problems...)
+	report.Complete = report.Complete && c.trouble == 0 && err == nil
 	report.ElapsedSeconds = time.Since(started).Seconds()
 	if err != nil {
-		report.Complete = false
 		return report, fmt.Errorf("audit folder %q: %w", folder, err)
 	}
 	return report, nil
 }
 
-// audit is one run. The goroutine that lists owns chains and entities; the rest is shared, under mu.
+// audit is what is known of one folder. The goroutine that lists owns chains, entities and events; the rest is
+// shared, under mu.
 type audit struct {
-	store    Store
-	folder   string
-	expect   Expectation
-	chains   map[string]*chain
-	entities map[string]*entity
+	container *container
+	prefix    string // of the names of its blobs
+	failed    bool   // it is below _failed/
+	apart     *audit // the folder below _failed/ in which what should be in this one may be; nil: none
+	expect    Expectation
+	chains    map[chainKey]*chain
+	entities  map[string]*entity
+	events    *events
+	counted   int64 // messages, by the metadata
 
 	mu       sync.Mutex
 	tally    tally
-	ignored  int64
 	problems []string
 	trouble  int64 // problems, told or not
+}
+
+func newAudit(c *container, prefix string) *audit {
+	a := &audit{
+		container: c, prefix: prefix, failed: strings.HasPrefix(prefix, failedFolder),
+		chains: make(map[chainKey]*chain), entities: make(map[string]*entity),
+	}
+	if prefix != c.own || c.wanted == nil {
+		return a
+	}
+	a.expect = c.expect
+	for partition := range a.expect.Partitions {
+		if c.scope.looksAt(partition) {
+			a.chain(a.expect.Hub, partition)
+		}
+	}
+	for path := range a.expect.Entities {
+		a.entity(path)
+	}
+	return a
 }
 
 // tally is what reading the records found.
@@ -150,51 +190,15 @@ type promise interface {
 	end(n int64) string
 }
 
-// read lists the folder's blobs and reads each of them.
-func (a *audit) read(ctx context.Context) error {
-	readers, ctx := errgroup.WithContext(ctx)
-	readers.SetLimit(runtime.GOMAXPROCS(0))
-	for blob, err := range a.store.List(ctx, record.EventHubFolder(a.folder)) {
-		if err != nil {
-			// A reader's failure ends the list too, and says more.
-			return cmp.Or(readers.Wait(), fmt.Errorf("list blobs: %w", err))
-		}
-		if p := a.follow(blob); p != nil {
-			readers.Go(func() error { return a.readBlob(ctx, blob, p) })
-		}
-	}
-	return readers.Wait()
-}
-
-// follow adds a blob to what it belongs to, by what its name and metadata say; nil means that it is none
-// of this folder's, or that they contradict each other and it can't be judged further.
-func (a *audit) follow(blob store.Blob) promise {
-	// A folder within this one is another audit's: behind the prefix come year, month, day and file, or a
-	// session before the file.
-	switch strings.Count(blob.Name[len(record.EventHubFolder(a.folder)):], "/") {
-	case 3:
-		if name, err := record.ParseEventHubName(blob.Name); err == nil {
-			return a.followChain(blob, name)
-		}
-		if name, err := record.ParseQueueName(blob.Name); err == nil {
-			return a.followQueue(blob, name)
-		}
-	case 4:
-		if name, err := record.ParseSessionName(blob.Name); err == nil {
-			return a.followSession(blob, name)
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.ignored++
-	return nil
-}
-
 // readBlob reads one blob's records and compares them with its metadata and with what was sent. A blob that
 // grows may be longer by now than it was listed.
 func (a *audit) readBlob(ctx context.Context, blob store.Blob, p promise) error {
 	name := blob.Name
-	content, err := a.store.Open(ctx, name)
+	content, err := a.container.store.Open(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		a.problem("blob %s: it was listed, and is gone", name)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("open blob %s: %w", name, err)
 	}
@@ -265,21 +269,56 @@ func (a *audit) problem(format string, args ...any) {
 
 // report sums up, once all reading has ended.
 func (a *audit) report() Report {
-	r := Report{Messages: a.tally.messages, Altered: a.tally.altered, Ignored: a.ignored}
-	if len(a.chains) > 0 || len(a.entities) == 0 {
+	r := Report{
+		Folder: strings.TrimSuffix(a.prefix, "/"), Failed: a.failed,
+		Messages: a.counted, Altered: a.tally.altered, Events: a.closeEvents(),
+	}
+	if a.container.scope.Deep {
+		r.Messages = a.tally.messages
+	}
+	missing := a.addPartitions(&r) + a.addEntities(&r)
+	if e := r.Events; e != nil {
+		r.Blobs += e.Blobs
+		r.Bytes += e.Bytes
+		r.Duplicates += e.Duplicates
+	}
+	r.Duplicates = max(r.Duplicates, a.tally.repeated)
+	if r.Missing = missing; a.expect.Contents != nil {
+		r.Missing = a.expect.Contents.Missing()
+	}
+	r.Problems = a.problems
+	r.Complete = a.trouble == 0 && r.Gaps+r.Duplicates+r.Missing+r.Altered+r.LostToRetention+r.OutOfOrder == 0
+	return r
+}
+
+// addPartitions sums up the chains, and says how many sequence numbers are in gaps.
+func (a *audit) addPartitions(r *Report) (missing int64) {
+	a.joinUnnamed()
+	if len(a.chains) > 0 || len(a.entities) == 0 && r.Events == nil {
 		r.Partitions = make([]Partition, 0, len(a.chains))
 	}
-	var repeated, unstored int64
-	for id, c := range a.chains {
-		p := a.closeChain(id, c)
+	for key, c := range a.chains {
+		p := a.closeChain(key, c)
 		r.Blobs += p.Blobs
 		r.Bytes += p.Bytes
 		r.Gaps += int64(len(p.Gaps))
 		r.LostToRetention += ranges(p.LostToRetention).count()
-		repeated += p.Duplicates
-		unstored += ranges(p.Gaps).count()
+		r.Apart += ranges(p.Apart).count()
+		r.Duplicates += p.Duplicates
+		if p.Source != nil {
+			r.Backlog += p.Source.Backlog
+		}
+		missing += ranges(p.Gaps).count()
 		r.Partitions = append(r.Partitions, p)
 	}
+	slices.SortFunc(r.Partitions, func(a, b Partition) int {
+		return cmp.Or(cmp.Compare(a.Hub, b.Hub), compareIDs(a.Partition, b.Partition))
+	})
+	return missing
+}
+
+// addEntities is addPartitions for Service Bus.
+func (a *audit) addEntities(r *Report) (missing int64) {
 	for path, e := range a.entities {
 		s := a.closeEntity(path, e)
 		r.Blobs += s.Blobs
@@ -288,17 +327,10 @@ func (a *audit) report() Report {
 		r.OutOfOrder += s.OutOfOrder
 		r.Declared += ranges(s.Declared).count()
 		r.Unsettled += s.Unsettled
-		repeated += s.Duplicates
-		unstored += ranges(s.Gaps).count()
+		r.Duplicates += s.Duplicates
+		missing += ranges(s.Gaps).count()
 		r.Entities = append(r.Entities, s)
 	}
-	slices.SortFunc(r.Partitions, func(a, b Partition) int { return compareIDs(a.Partition, b.Partition) })
 	slices.SortFunc(r.Entities, func(a, b Entity) int { return cmp.Compare(a.Entity, b.Entity) })
-	r.Duplicates = max(repeated, a.tally.repeated)
-	if r.Missing = unstored; a.expect.Contents != nil {
-		r.Missing = a.expect.Contents.Missing()
-	}
-	r.Problems = a.problems
-	r.Complete = a.trouble == 0 && r.Gaps+r.Duplicates+r.Missing+r.Altered+r.LostToRetention+r.OutOfOrder == 0
-	return r
+	return missing
 }

@@ -16,16 +16,19 @@ import (
 // An entity that is deleted and created again under its name counts from 1 again. Its numbers then look
 // repeated, and rightly: nothing stored tells which of two messages was meant to have a number.
 type Entity struct {
-	Entity     string `json:"entity"`
-	From       int64  `json:"from"`
-	To         int64  `json:"to"`
-	Messages   int64  `json:"messages"` // different sequence numbers
-	Blobs      int64  `json:"blobs"`
-	Bytes      int64  `json:"bytes"`
-	Sessions   int64  `json:"sessions,omitempty"`
-	Unsettled  int64  `json:"unsettled_blobs,omitempty"`
-	Duplicates int64  `json:"duplicates"`
-	OutOfOrder int64  `json:"out_of_order"`
+	Entity   string `json:"entity"`
+	From     int64  `json:"from"`
+	To       int64  `json:"to"`
+	Messages int64  `json:"messages"` // different sequence numbers
+	Blobs    int64  `json:"blobs"`
+	Bytes    int64  `json:"bytes"`
+	Sessions int64  `json:"sessions,omitempty"`
+	// Unfollowed counts blobs whose numbers, or whose session's order, were not compared with those before, since
+	// there are too many to be held.
+	Unfollowed int64 `json:"unfollowed_blobs,omitempty"`
+	Unsettled  int64 `json:"unsettled_blobs,omitempty"`
+	Duplicates int64 `json:"duplicates"`
+	OutOfOrder int64 `json:"out_of_order"`
 	// Gaps are expected and in no blob, Repeated in more than one; of these, Declared are known to their
 	// records as delivered before.
 	Gaps     []work.Range `json:"gaps,omitempty"`
@@ -37,18 +40,20 @@ type Entity struct {
 type entity struct {
 	blobs, bytes, unsettled int64
 	repeated, outOfOrder    int64
-	covered                 numbers          // sequence numbers that a blob holds
-	twice                   numbers          // those that another blob holds, too
-	sessions                map[string]int64 // the highest number of each, in the blobs seen so far
+	covered                 numbers // sequence numbers that a blob holds
+	twice                   numbers // those that another blob holds, too
+	sessions                sessions
+	unfollowed              int64 // blobs
 
 	redelivered numbers // those whose record says that it was delivered before; under the audit's mu
 }
 
-// entity returns what is known of an entity, nothing for one not seen before.
+// entity returns what is known of an entity, nothing for one not seen before; nil if there are too many.
 func (a *audit) entity(path string) *entity {
 	e := a.entities[path]
-	if e == nil {
-		e = &entity{sessions: make(map[string]int64)}
+	if e == nil && a.container.subject("entity "+path+" of folder "+a.prefix) {
+		room := &a.container.pages
+		e = &entity{covered: numbers{room: room}, twice: numbers{room: room}}
 		a.entities[path] = e
 	}
 	return e
@@ -89,22 +94,37 @@ func (a *audit) followSession(blob store.Blob, name record.SessionBlob) promise 
 	case h.Held.First() != name.First:
 		a.problem("blob %s: its metadata say that it begins at %d", blob.Name, h.Held.First())
 		return nil
-	case named(record.SessionName(a.folder, *h.Session, h.Earliest, name.First), name.Minute) != blob.Name:
+	case a.prefix+named(record.SessionName("", *h.Session, h.Earliest, name.First), name.Minute) != blob.Name:
 		a.problem("blob %s: its metadata say that it is of session %q and of %s", blob.Name, *h.Session, h.Earliest.Format(time.DateOnly))
 		return nil
 	}
-	e := a.entity(h.Entity)
-	last, known := e.sessions[*h.Session]
+	if e := a.entity(h.Entity); e != nil {
+		a.followOrder(blob.Name, e, h)
+	}
+	return a.hold(blob, h, name.Minute)
+}
+
+// followOrder compares a blob with those of its session before it, which are listed before it.
+func (a *audit) followOrder(name string, e *entity, h record.Holding) {
+	last, known := e.sessions.last(*h.Session)
 	switch {
 	case !known: // it may begin anywhere
 	case h.Held.First() <= last:
 		e.outOfOrder++
-		a.problem("blob %s: it holds number %d of session %q, and a blob before it number %d", blob.Name, h.Held.First(), *h.Session, last)
+		a.problem("blob %s: it holds number %d of session %q, and a blob before it number %d", name, h.Held.First(), *h.Session, last)
 	case h.After > last:
-		a.problem("blob %s: it follows on from number %d of session %q, and the blob before it ends at %d", blob.Name, h.After, *h.Session, last)
+		a.problem("blob %s: it follows on from number %d of session %q, and the blob before it ends at %d", name, h.After, *h.Session, last)
 	}
-	e.sessions[*h.Session] = max(last, h.Held.Last())
-	return a.hold(blob, h, name.Minute)
+	if !e.sessions.set(*h.Session, max(last, h.Held.Last())) {
+		a.unfollow(e, "the order of its sessions", "sessions", maxSessions)
+	}
+}
+
+// unfollow counts a blob that there is no room for, and tells of the first.
+func (a *audit) unfollow(e *entity, what, of string, limit int) {
+	if e.unfollowed++; e.unfollowed == 1 {
+		a.problem("%s can't be followed throughout, since there are more than %d %s; verify some days at a time", what, limit, of)
+	}
 }
 
 // named is the name of a blob of the given minute, if any.
@@ -118,6 +138,9 @@ func named(name string, minute time.Time) string {
 // hold adds what a blob holds to its entity.
 func (a *audit) hold(blob store.Blob, h record.Holding, minute time.Time) promise {
 	e := a.entity(h.Entity)
+	if e == nil {
+		return nil
+	}
 	e.blobs++
 	e.bytes += blob.Size
 	if h.Unsettled {
@@ -129,18 +152,30 @@ func (a *audit) hold(blob store.Blob, h record.Holding, minute time.Time) promis
 	if h.Held.Len() > blob.Size {
 		return nil // not worth counting
 	}
-	var repeated int64
-	for n := range h.Held.All() {
-		if e.covered.add(n) {
-			e.twice.add(n)
-			repeated++
-		}
+	a.counted += h.Held.Len()
+	repeated, followed := e.add(h.Held)
+	if !followed {
+		a.unfollow(e, "the numbers of "+h.Entity, "pages of numbers with holes", maxPages)
 	}
 	if repeated > 0 {
 		e.repeated += repeated
 		a.problem("blob %s: %d of its sequence numbers %d to %d are in another blob", blob.Name, repeated, h.Held.First(), h.Held.Last())
 	}
 	return &exact{audit: a, entity: e, name: blob.Name, holding: h, minute: minute}
+}
+
+// add puts in what a blob holds, and says how many numbers were there already, and whether there was room for all.
+func (e *entity) add(held record.Sequences) (repeated int64, followed bool) {
+	followed = true
+	for n := range held.All() {
+		before, ok := e.covered.add(n)
+		if before {
+			_, ok = e.twice.add(n)
+			repeated++
+		}
+		followed = followed && ok
+	}
+	return repeated, followed
 }
 
 // exact is the promise of a blob of Service Bus: the messages that its metadata list, each once, and those
@@ -196,7 +231,7 @@ func (x *exact) end(n int64) string {
 	if x.holding.Begun > 0 {
 		keys = keys[:x.holding.Begun]
 	}
-	if named(record.QueueName(x.audit.folder, x.holding.Entity, keys), x.minute) != x.name {
+	if x.audit.prefix+named(record.QueueName("", x.holding.Entity, keys), x.minute) != x.name {
 		return "its name is not that of the messages in it"
 	}
 	return ""
@@ -216,7 +251,7 @@ func (a *audit) closeEntity(path string, e *entity) Entity {
 	covered, twice := e.covered.ranges(), e.twice.ranges()
 	s := Entity{
 		Entity: path, From: -1, To: -1, Messages: e.covered.count, Blobs: e.blobs, Bytes: e.bytes,
-		Sessions: int64(len(e.sessions)), Unsettled: e.unsettled, Duplicates: e.repeated, OutOfOrder: e.outOfOrder,
+		Sessions: e.sessions.count(), Unfollowed: e.unfollowed, Unsettled: e.unsettled, Duplicates: e.repeated, OutOfOrder: e.outOfOrder,
 		Repeated: twice, Declared: twice.minus(twice.minus(e.redelivered.ranges())),
 	}
 	if n := len(covered); n > 0 {

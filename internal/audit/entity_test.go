@@ -530,7 +530,7 @@ func TestReportJSON(t *testing.T) {
 		}
 		return slices.Sorted(maps.Keys(m))
 	}
-	hub := []string{"altered", "blobs", "bytes", "complete", "duplicates", "elapsed_seconds", "gaps", "lost_to_retention", "messages", "missing", "partitions"}
+	hub := []string{"altered", "blobs", "bytes", "complete", "duplicates", "elapsed_seconds", "folder", "gaps", "lost_to_retention", "messages", "missing", "partitions"}
 	s, expect := sound(t)
 	r, err := audit.Run(t.Context(), s, folder, expect)
 	if err != nil || !slices.Equal(keys(r), hub) {
@@ -542,7 +542,7 @@ func TestReportJSON(t *testing.T) {
 	}
 	queue, expect, _ := soundQueue(t)
 	r, err = audit.Run(t.Context(), queue, queueFolder, expect)
-	if want := slices.Concat(hub[:5], []string{"elapsed_seconds", "entities"}, hub[6:10]); err != nil || !slices.Equal(keys(r), want) {
+	if want := slices.Concat(hub[:5], []string{"elapsed_seconds", "entities"}, hub[6:11]); err != nil || !slices.Equal(keys(r), want) {
 		t.Errorf("of a queue: %v, %v", keys(r), err)
 	}
 }

@@ -73,6 +73,12 @@ func TestRangesMinusTheLastNumber(t *testing.T) {
 	}
 }
 
+// was puts a number in, and reports whether it was there.
+func (s *numbers) was(n int64) bool {
+	before, _ := s.add(n)
+	return before
+}
+
 // A set of numbers must agree with ranges, near one another and far apart, up to the last there is.
 func TestNumbersAgreeWithRanges(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
@@ -84,7 +90,7 @@ func TestNumbersAgreeWithRanges(t *testing.T) {
 				from := base + random.Int64N(spread)
 				to := min(from+random.Int64N(130), base+spread-1)
 				for i := from; i <= to; i++ {
-					if got, want := n.add(i), r.add(i, i) == 1; got != want {
+					if got, want := n.was(i), r.add(i, i) == 1; got != want {
 						t.Fatalf("%d was there: %t, want %t", i, got, want)
 					}
 				}
@@ -97,6 +103,36 @@ func TestNumbersAgreeWithRanges(t *testing.T) {
 	var none numbers
 	if got := none.ranges(); got != nil {
 		t.Errorf("the empty set is %v", got)
+	}
+}
+
+// Pages without a hole give their room back, and what there is no room for is refused.
+func TestNumbersHaveRoom(t *testing.T) {
+	room := 2
+	n := numbers{room: &room}
+	for i := range int64(3 * pageSize) {
+		if before, ok := n.add(i); before || !ok {
+			t.Fatal(i, before, ok)
+		}
+	}
+	if _, ok := n.add(10 * pageSize); !ok || room != 1 {
+		t.Error("no room for the first page with a hole")
+	}
+	if _, ok := n.add(20 * pageSize); !ok || room != 0 {
+		t.Error("no room for the second")
+	}
+	if _, ok := n.add(30 * pageSize); ok || n.count != 3*pageSize+2 {
+		t.Error("there is room for a third")
+	}
+	if before, ok := n.add(7); !before || !ok {
+		t.Error("a number is forgotten")
+	}
+	if before, ok := n.add(10*pageSize + 1); before || !ok {
+		t.Error("a page that is there takes nothing more")
+	}
+	want := ranges{{From: 0, To: 3*pageSize - 1}, {From: 10 * pageSize, To: 10*pageSize + 1}, {From: 20 * pageSize, To: 20 * pageSize}}
+	if got := n.ranges(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -38,6 +38,9 @@ const (
 // errDrain is the kind of failure where a worker ran the unit, and the unit failed.
 var errDrain = errors.New("drain failed")
 
+// errStopped is the failure of a unit that was not sent, or not sent again, because the run is to end.
+var errStopped = errors.New("not sent: the run was cancelled")
+
 // call is one unit on its way: sent, and sent again, until it has an answer, has failed for good, or
 // the time is up.
 //
@@ -49,6 +52,7 @@ type call struct {
 	unit       work.Unit
 	trace      Trace
 	end        deadline
+	stopped    <-chan struct{} // see [Request.Stopped]
 
 	began    time.Time
 	row      UnitRow
@@ -100,6 +104,15 @@ func (c *call) do(ctx context.Context) UnitRow {
 	return c.row
 }
 
+func (c *call) isStopped() bool {
+	select {
+	case <-c.stopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // worker is the one whose turn it is: each unit starts at another one, and goes on to the next.
 func (c *call) worker() *url.URL {
 	return c.dispatcher.workers[c.turn()]
@@ -122,6 +135,9 @@ func (c *call) RoundTrip(outer *http.Request) (*http.Response, error) {
 // attempt sends the unit once and takes the answer into the row. It returns the response, its body read
 // and closed, when there was one, and an error unless the unit is done.
 func (c *call) attempt(ctx context.Context) (*http.Response, error) {
+	if c.isStopped() {
+		return nil, errStopped
+	}
 	worker, budget := c.turn(), time.Until(c.end.worker)
 	if ctx.Err() != nil || budget <= 0 {
 		return nil, c.unanswered(ctx)
@@ -272,7 +288,7 @@ func rowsOf(unit work.Unit) []string {
 // again is go-retryablehttp's CheckRetry: whether a worker may do better on another attempt, in time.
 // It never returns an error: c.last has what went wrong.
 func (c *call) again(ctx context.Context, resp *http.Response, _ error) (bool, error) {
-	if c.last == nil || ctx.Err() != nil || time.Until(c.end.worker) <= 0 || c.final(resp) {
+	if c.last == nil || ctx.Err() != nil || time.Until(c.end.worker) <= 0 || c.isStopped() || c.final(resp) {
 		return false, nil
 	}
 	c.wait = c.backoff()

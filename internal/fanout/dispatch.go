@@ -113,7 +113,9 @@ func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Repor
 	for i, unit := range plan.Units {
 		sleep(ctx, time.Until(began.Add(time.Duration(i)*delay)))
 		calls.Go(func() error {
-			rows[i] = newCall(d, unit, trace, end).do(ctx)
+			c := newCall(d, unit, trace, end)
+			c.stopped = req.Stopped
+			rows[i] = c.do(ctx)
 			if req.Ended != nil {
 				telling.Lock()
 				defer telling.Unlock()

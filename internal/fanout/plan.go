@@ -78,6 +78,9 @@ type Request struct {
 	Trace Trace
 	// Ended, unless nil, is called when a unit has ended, one call at a time and before Dispatch returns.
 	Ended func(UnitRow)
+	// Stopped, unless nil, is closed when nothing more is to be begun: units that are under way end as their workers
+	// see fit, those that failed or were cut short are not sent again, and others are not sent.
+	Stopped <-chan struct{}
 }
 
 // refuse returns an [ErrRequest] for a request that asks for something that the kind of units doesn't

@@ -23,8 +23,27 @@ func TestEventNames(t *testing.T) {
 		{"", at, "2026/03/08/230506-" + digest + ".txt"},
 		{"é", time.Time{}, "~C3~A9/undated/" + digest + ".txt"},
 	} {
-		if got := EventName(test.folder, "/subscriptions/s", "1", test.at); got != test.want {
+		got := EventName(test.folder, "/subscriptions/s", "1", test.at)
+		if got != test.want {
 			t.Errorf("got %s, want %s", got, test.want)
+		}
+		want := EventBlob{Folder: test.folder, Digest: digest}
+		if !test.at.IsZero() {
+			want.At = at.UTC().Truncate(time.Second)
+			want.Day = want.At.Truncate(24 * time.Hour)
+		}
+		if b, err := ParseEventName(got); err != nil || b != want {
+			t.Errorf("%s: parsed %+v, %v; want %+v", got, b, err, want)
+		}
+	}
+	for _, foreign := range []string{
+		"", "undated", "undated/", digest + ".txt", "f/" + digest + ".txt", "f/undated/x/" + digest + ".txt", "undated/" + digest, "f/undated/" + digest[1:] + ".txt",
+		"f/2026/03/08/2305-" + digest + ".txt", "f/2026/03/08/236006-" + digest + ".txt", "f/2026/3/08/230506-" + digest + ".txt", "f/2026/02/30/230506-" + digest + ".txt",
+		"f2026/03/08/230506-" + digest + ".txt", "f/2026/03/08/230506-" + strings.ToUpper(digest) + ".txt", "é/undated/" + digest + ".txt",
+		"f/2026/11/24/0003-00000000000000000005.txt", "f/2026/11/24/00000000000000000005-00000000000000000009-0123456789abcdef.txt",
+	} {
+		if b, err := ParseEventName(foreign); err == nil {
+			t.Errorf("%s was not refused: %+v", foreign, b)
 		}
 	}
 	name := EventName("f-x/", "s", "1", time.Time{})
@@ -49,6 +68,12 @@ func TestEventMetadata(t *testing.T) {
 		{Source: strings.Repeat("\x00", 5000), ID: strings.Repeat("é", 5000), Content: strings.Repeat("0", 32), Count: 1 << 40, Bytes: 1 << 41, Run: strings.Repeat("r", 64), Recent: recent},
 	} {
 		metadata := e.Metadata()
+		if read, err := ParseEvent(metadata); err == nil {
+			digest, ok := read.Digest()
+			if whole := len(e.ID) == 1; ok != whole || whole && digest != EventDigest(e.Source, e.ID) {
+				t.Errorf("digest %s, %t", digest, ok)
+			}
+		}
 		if err := store.CheckMetadata(metadata); err != nil {
 			t.Error(err)
 		}

@@ -61,6 +61,9 @@ var byMinute = regexp.MustCompile(`-([01][0-9]|2[0-3])([0-5][0-9])\.txt$`)
 
 // cutMinute undoes ByMinute; of is how far the minute is from midnight.
 func cutMinute(name string) (plain string, of time.Duration, ok bool) {
+	if dash := len(name) - len("-hhmm.txt"); dash < 0 || name[dash] != '-' {
+		return name, 0, false // as most are
+	}
 	m := byMinute.FindStringSubmatch(name)
 	if m == nil {
 		return name, 0, false

@@ -169,7 +169,7 @@ func lookup(metadata map[string]string, key string) (string, error) {
 // lookupOptional is lookup for a key that need not be there.
 func lookupOptional(metadata map[string]string, key string) (value string, there bool, err error) {
 	for k, v := range metadata {
-		if !strings.EqualFold(k, key) {
+		if len(k) != len(key) || !strings.EqualFold(k, key) {
 			continue
 		}
 		if there {

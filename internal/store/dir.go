@@ -13,6 +13,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -113,6 +114,12 @@ func OpenDir(root string, create bool) (*Dir, error) {
 		return nil, fmt.Errorf("open storage directory %s: %w", root, err)
 	}
 	return d, nil
+}
+
+// IsContainer reports whether OpenDir has ever opened dir: whether it is a container, or a directory like any other.
+func IsContainer(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(commitsDir)))
+	return err == nil && info.IsDir()
 }
 
 // Close gives the directory's handle back. Nothing else needs it: what was created is on disk.
@@ -312,11 +319,14 @@ func (d *Dir) walk(ctx context.Context, folder, prefix string, yield func(Blob, 
 			if errors.Is(err, ErrNotFound) {
 				continue // a document that was removed meanwhile
 			}
-			if err != nil {
-				yield(Blob{}, fmt.Errorf("list blobs: read %q: %w", name, err))
+			if err := ctx.Err(); err != nil {
+				yield(Blob{}, fmt.Errorf("list blobs: %w", err))
 				return false
 			}
-			if !yield(Blob{Name: name, Size: size, Metadata: c.Metadata}, nil) {
+			if err != nil {
+				err = fmt.Errorf("list blobs: read %q: %w", name, err)
+			}
+			if !yield(Blob{Name: name, Size: size, Metadata: c.Metadata}, err) {
 				return false
 			}
 		}

@@ -150,11 +150,20 @@ func TestDirListsFromThePrefixOn(t *testing.T) {
 	if got := names(t, d, "c/d/b/"); !slices.Equal(got, []string{"c/d/b/x"}) {
 		t.Errorf("beside a damaged one: %q", got)
 	}
-	for _, err := range d.List(t.Context(), "c/d/") {
-		if err == nil || !strings.Contains(err.Error(), "damaged") {
-			t.Errorf("List with a damaged blob = %v", err)
+	for b, err := range d.List(t.Context(), "c/d/") {
+		if err == nil || !strings.Contains(err.Error(), "damaged") || b.Name != "c/d/a" {
+			t.Errorf("List with a damaged blob = %v, %v", b, err)
 		}
 		break
+	}
+	var behind []string // for whoever goes on
+	for b, err := range d.List(t.Context(), "c/d/") {
+		if err == nil {
+			behind = append(behind, b.Name)
+		}
+	}
+	if want := []string{"c/d/b/x", "c/d/é"}; !slices.Equal(behind, want) {
+		t.Errorf("behind a damaged one: %q, want %q", behind, want)
 	}
 }
 

@@ -100,7 +100,9 @@ type Store interface {
 
 	// List yields the blobs whose names start with prefix, in byte order of their names, holding a
 	// bounded part of them in memory. An error is yielded once, with a zero Blob, and ends the list.
-	// A blob created meanwhile may be listed or not.
+	// Where one blob alone can't be read, as in a directory whose files somebody has removed, the error
+	// comes with its name, and who goes on is given those behind it. A blob created meanwhile may be
+	// listed or not.
 	List(ctx context.Context, prefix string) iter.Seq2[Blob, error]
 
 	// Open returns the content of a blob, or ErrNotFound. The caller closes it; ctx holds until then.
