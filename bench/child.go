@@ -34,6 +34,8 @@ type task struct {
 	Append   pull.Append   // how a drain of a hub joins its batches
 	Batch    int           // messages of one; 0: as is usual
 	Idle     time.Duration // for which a drain of a queue waits for further messages; 0: as is usual
+	Unit     int           // of those that share a partition's cells, AtOnce in number
+	Total    int64         // messages that these have in all
 }
 
 // tasks give the messages drained, and when the last of them was done with.

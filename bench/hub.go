@@ -147,8 +147,8 @@ func hubClient(ctx context.Context, t task) (int64, time.Time, error) {
 	return sum, time.Now(), err
 }
 
-// hubDrain drains every partition as a worker does, in one unit of up to four loops at a time; or, of "hub/cells", the
-// cells of one partition.
+// hubDrain drains every partition as a worker does, in one unit of up to four loops at a time; or, of "hub/cells", its
+// share of the cells of one partition.
 func hubDrain(ctx context.Context, t task) (int64, time.Time, error) {
 	dir, err := os.MkdirTemp("", "persistor-bench-")
 	if err != nil {
@@ -178,7 +178,7 @@ func hubDrain(ctx context.Context, t task) (int64, time.Time, error) {
 		unit.Partitions = append(unit.Partitions, strconv.Itoa(i))
 	}
 	if t.Kind == "hub/cells" {
-		unit = cellsOf(t)
+		unit = cellsOf(t, t.Total)
 	}
 	report := drainer.Drain(ctx, unit)
 	for _, s := range report.Sources {

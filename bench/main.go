@@ -184,9 +184,9 @@ func (r Results) print() {
 		return fmt.Sprintf("%s\t%d\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f",
 			a.Store, a.Batch, a.Events, a.PerSecond, a.ApartPerSecond, a.RateRatio, a.CPU, a.ApartCPU, a.CPURatio)
 	})
-	table(r.Cells, "store\tcells at once\tevents\tevents/s\tplain\tratio\tCPU us/event\tplain\tratio\tpeak MB", func(c CellRow) string {
-		return fmt.Sprintf("%s\t%d\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.0f",
-			c.Store, c.AtOnce, c.Events, c.PerSecond, c.PlainPerSecond, c.RateRatio, c.CPU, c.PlainCPU, c.CPURatio, c.PeakMB)
+	table(r.Cells, "store\tdelay ms\tworkers\tevents\tevents/s\tplain\tratio\tCPU us/event\tplain\tratio", func(c CellRow) string {
+		return fmt.Sprintf("%s\t%.0f\t%d\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f",
+			c.Store, c.DelayMS, c.Workers, c.Events, c.PerSecond, c.PlainPerSecond, c.RateRatio, c.CPU, c.PlainCPU, c.CPURatio)
 	})
 	table(r.Queues, "body\tloops\tRTT ms\tstore\tmessages\tmessages/s\tfloor\tone by one\ttimes\tCPU us/message\tfloor\tone by one\tratio\tpeak MB\tfloor\temulator us/message", func(q QueueRow) string {
 		return fmt.Sprintf("%d\t%d\t%.0f\t%s\t%d\t%.0f\t%.0f\t%s\t%s\t%.1f\t%.1f\t%s\t%.2f\t%.0f\t%.0f\t%.1f",

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"persistor/emulator"
@@ -43,6 +44,7 @@ const largestMade = 1 << 20
 // server is the emulator in a process of its own.
 type server struct {
 	cmd        *exec.Cmd
+	mu         sync.Mutex // one question at a time
 	stdin      io.WriteCloser
 	replies    *bufio.Scanner
 	connection string
@@ -80,6 +82,8 @@ func start(ctx context.Context, s site) (*server, error) {
 
 // ask has the emulator carry out a command, and returns its answer.
 func (s *server) ask(command string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	fmt.Fprintln(s.stdin, command)
 	if !s.replies.Scan() {
 		return ""

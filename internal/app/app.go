@@ -8,6 +8,7 @@
 //	                     '---> QueueDrainer --> pull.Queue ------> servicebus.Receiver (Service Bus)
 //	                                            pull.Session ----> servicebus.Session
 //	                                                 '-----------> store
+//	                     '--> tracker -------> ledger -----------> store               (of tracked units)
 //	invoker: api.NewInvoker --> runner --> runLock -----------> store               (the lease of a run)
 //	                     |           '--> fanout.Dispatcher --> POST to workers
 //	                     |           |     '--> planner ------> eventhub.Hub or servicebus.Entity

@@ -37,6 +37,7 @@ type chain struct {
 	after     int64     // everything up to here is stored, by this chain or another writer
 	offset    string    // of the message at after; "" when that isn't known
 	limit     int64     // nothing behind it is this loop's concern
+	seeks     bool      // the source can be moved behind what is stored
 	looked    int64     // the day whose blobs were looked at
 	resolved  int64     // the message before which it is known what was stored, and what was lost; -1 for none
 	met       bool      // another writer was met, which may have stored something further on
@@ -301,7 +302,7 @@ func (c *chain) look(ctx context.Context, b *batch) error {
 			c.ahead = append(c.ahead, s)
 		}
 	}
-	if c.after > b.last() {
+	if c.seeks && c.after > b.last() {
 		return c.reach(ctx, b)
 	}
 	return nil

@@ -122,7 +122,7 @@ func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 func (p *Partition) drain(ctx context.Context, c *chain) (work.Ended, error) {
 	reading := &partitionReader{Log: p.Source, target: p.Start.Target, bounded: p.Start.Bounded, seen: p.Start.After, placed: !p.Start.Later}
 	reading.seeker, _ = p.Source.(Seeker)
-	c.reached = &reading.stored
+	c.reached, c.seeks = &reading.stored, reading.seeker != nil
 	var k keeper = c
 	if p.Start.Bounded {
 		c.limit, c.every = p.Start.Target, math.MaxInt64

@@ -168,7 +168,7 @@ func TestApproachPassesOverWhatIsStored(t *testing.T) {
 				Start: Start{After: 9, Anchored: true, Target: 2*day + 1099, Bounded: true}}
 			r := &partitionReader{Log: p, seeker: p, target: loop.Start.Target, bounded: true, seen: 9, placed: true}
 			c := newChain(f, p, 9, mode)
-			c.loop, c.limit = &loop.Loop, loop.Start.Target
+			c.loop, c.limit, c.seeks = &loop.Loop, loop.Start.Target, true
 			if err := loop.approach(t.Context(), r, c); err != nil {
 				t.Fatal(err)
 			}

@@ -8,9 +8,10 @@ import (
 
 func TestRowsAreToldApart(t *testing.T) {
 	for want, row := range map[string]Source{
-		"partition 7": {Partition: "7"},
-		"receiver 0":  {Receiver: new(0)},
-		"receiver 12": {Receiver: new(12)},
+		"partition 7":             {Partition: "7"},
+		"partition 7 from 262144": {Partition: "7", Cell: &Range{From: 262144, To: 262200}},
+		"receiver 0":              {Receiver: new(0)},
+		"receiver 12":             {Receiver: new(12)},
 	} {
 		if got := row.Name(); got != want {
 			t.Errorf("%+v is called %q, want %q", row, got, want)
