@@ -17,6 +17,7 @@ import (
 	"persistor/internal/pull"
 	"persistor/internal/record"
 	"persistor/internal/store"
+	"persistor/internal/telemetry"
 	"persistor/internal/work"
 )
 
@@ -42,6 +43,8 @@ type Draining struct {
 	Timeout time.Duration
 	// Log takes a line for each loop that has ended; nil drops them.
 	Log *slog.Logger
+	// Telemetry is told of each loop; nil tells nobody.
+	Telemetry *telemetry.Telemetry
 
 	mu   sync.Mutex
 	live map[*pull.Progress]api.Progress
@@ -49,7 +52,7 @@ type Draining struct {
 
 // run carries out a unit's sources, numbered from 0, so many at once, and reports what became of each.
 // One source's failure is not the others' concern.
-func (d *Draining) run(unit work.Unit, sources, atOnce int, drain func(n int, deadline time.Time) work.Source) work.Report {
+func (d *Draining) run(ctx context.Context, unit work.Unit, sources, atOnce int, drain func(n int, deadline time.Time) work.Source) work.Report {
 	began := time.Now()
 	deadline := began.Add(d.budget(unit))
 	rows := make([]work.Source, sources)
@@ -58,7 +61,7 @@ func (d *Draining) run(unit work.Unit, sources, atOnce int, drain func(n int, de
 	for n := range rows {
 		group.Go(func() error {
 			rows[n] = drain(n, deadline)
-			d.log(unit, rows[n])
+			d.log(ctx, unit, rows[n])
 			return nil
 		})
 	}
@@ -66,7 +69,7 @@ func (d *Draining) run(unit work.Unit, sources, atOnce int, drain func(n int, de
 	return work.NewReport(unit, rows, time.Since(began))
 }
 
-func (d *Draining) log(unit work.Unit, s work.Source) {
+func (d *Draining) log(ctx context.Context, unit work.Unit, s work.Source) {
 	if d.Log == nil {
 		return
 	}
@@ -78,24 +81,28 @@ func (d *Draining) log(unit work.Unit, s work.Source) {
 		log = log.With("sessions", s.Sessions, "redelivery_expected", s.RedeliveryExpected, "abandoned", s.Abandoned)
 	}
 	for _, r := range s.LostToRetention {
-		log.Warn("the hub dropped messages before they were stored", "from", r.From, "to", r.To)
+		log.WarnContext(ctx, "the hub dropped messages before they were stored", "from", r.From, "to", r.To)
 	}
 	for _, skipped := range s.SkippedSessions {
-		log.Warn("skipped a session", "session", skipped.Session, "reason", skipped.Reason)
+		log.WarnContext(ctx, "skipped a session", "session", skipped.Session, "reason", skipped.Reason)
 	}
 	if !s.Ended.OK() {
-		log.Error("failed to drain a source", "error", s.Error)
+		log.ErrorContext(ctx, "failed to drain a source", "error", s.Error)
 		return
 	}
-	log.Info("drained a source")
+	log.InfoContext(ctx, "drained a source")
 }
 
 func (d *Draining) budget(unit work.Unit) time.Duration {
-	budget := d.Timeout
+	return unitBudget(unit, d.Timeout)
+}
+
+// unitBudget is the time that a unit has, the worker's own timeout at most.
+func unitBudget(unit work.Unit, timeout time.Duration) time.Duration {
 	if unit.BudgetSeconds > 0 {
-		budget = min(budget, time.Duration(unit.BudgetSeconds*float64(time.Second)))
+		return min(timeout, time.Duration(unit.BudgetSeconds*float64(time.Second)))
 	}
-	return budget
+	return timeout
 }
 
 // untaken says why a source's turn can't be taken; "" when it can.

@@ -8,6 +8,7 @@ import (
 	"persistor/internal/fanout"
 	"persistor/internal/pull"
 	"persistor/internal/pull/eventhub"
+	"persistor/internal/telemetry"
 	"persistor/internal/work"
 )
 
@@ -23,7 +24,7 @@ type HubDrainer struct {
 // Drain runs a unit and answers within its budget, or the worker's own if that is shorter. When ctx
 // ends, it stores what it holds and answers.
 func (d *HubDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
-	return d.run(unit, len(unit.Partitions), loops(unit), func(n int, deadline time.Time) work.Source {
+	return d.run(ctx, unit, len(unit.Partitions), loops(unit), func(n int, deadline time.Time) work.Source {
 		return d.drain(ctx, unit, unit.Partitions[n], deadline)
 	})
 }
@@ -69,6 +70,7 @@ func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string
 		Loop: d.loop(unit, loops(unit), deadline, progress), Source: source, Hub: d.HubText, Partition: partition,
 		Start: start, CheckpointEvery: d.CheckpointEvery,
 	}
+	defer d.Telemetry.Watch(ctx, &loop.Loop, telemetry.Loop{Source: telemetry.Partition, Partition: partition, Target: start.Target})()
 	return loop.Run(ctx)
 }
 

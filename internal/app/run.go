@@ -32,19 +32,19 @@ func (r *runner) Run(ctx context.Context, req fanout.Request) (fanout.Report, er
 	req.N = cmp.Or(req.N, r.units)
 	run, lease, err := r.begin(ctx, req, end)
 	if busy := (*fanout.UnderWayError)(nil); errors.As(err, &busy) {
-		r.log.Info("skipped a run", "run", run.ID, "status", fanout.NotBegun, "under_way", busy.Run, "since", busy.Since)
+		r.log.InfoContext(ctx, "skipped a run", "run", run.ID, "status", fanout.NotBegun, "under_way", busy.Run, "since", busy.Since)
 		return fanout.Report{}, busy
 	}
 	if err != nil {
 		report := fanout.FailedReport(run, err)
-		r.tell(report)
+		r.tell(ctx, report)
 		return report, nil
 	}
 	defer r.hold(ctx, run, lease)()
 	req.Budget = time.Until(end)
 	report, err := r.dispatcher.Run(ctx, r.planner, run, req)
 	if err == nil {
-		r.tell(report)
+		r.tell(ctx, report)
 	}
 	return report, err
 }
@@ -68,7 +68,7 @@ func (r *runner) begin(ctx context.Context, req fanout.Request, end time.Time) (
 	defer cancel()
 	lease, err := r.lock.take(patient, run)
 	if req.Wait && errors.As(err, new(*fanout.UnderWayError)) {
-		r.log.Info("waits for a run's end", "error", err)
+		r.log.InfoContext(ctx, "waits for a run's end", "error", err)
 	}
 	for busy := (*fanout.UnderWayError)(nil); req.Wait && errors.As(err, &busy); {
 		select {
@@ -99,7 +99,7 @@ func (r *runner) hold(ctx context.Context, run fanout.Run, lease *store.Lease) (
 	go func() {
 		select {
 		case err := <-lease.Lost():
-			r.log.Warn("lost the run's lease: another run may begin beside this one, which goes on", "run", run.ID, "error", err)
+			r.log.WarnContext(ctx, "lost the run's lease: another run may begin beside this one, which goes on", "run", run.ID, "error", err)
 		case <-done:
 		}
 	}()
@@ -108,22 +108,22 @@ func (r *runner) hold(ctx context.Context, run fanout.Run, lease *store.Lease) (
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
 		defer cancel()
 		if err := lease.Release(ctx); err != nil {
-			r.log.Warn("could not give the run's lease back: the next run has to wait until it runs out, a minute at most", "run", run.ID, "error", err)
+			r.log.WarnContext(ctx, "could not give the run's lease back: the next run has to wait until it runs out, a minute at most", "run", run.ID, "error", err)
 		}
 	}
 }
 
 // tell logs what became of a run, in a line.
-func (r *runner) tell(report fanout.Report) {
+func (r *runner) tell(ctx context.Context, report fanout.Report) {
 	line := []any{
 		"run", report.Run, "status", report.Status, "messages", report.Messages, "bytes", report.Bytes, "blobs", report.Blobs,
 		"units", len(report.Units), "remaining_backlog", report.RemainingBacklog, "elapsed_seconds", report.ElapsedSeconds,
 	}
 	if report.Status == fanout.OK {
-		r.log.Info("ended a run", line...)
+		r.log.InfoContext(ctx, "ended a run", line...)
 		return
 	}
-	r.log.Error("a run failed", append(line, "error", report.Why())...)
+	r.log.ErrorContext(ctx, "a run failed", append(line, "error", report.Why())...)
 }
 
 // runLock is the lock that a source's run has.

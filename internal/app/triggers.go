@@ -40,9 +40,9 @@ func (t *triggers) schedule(ctx context.Context, i *host.Invocation) (host.Respo
 		}
 	}
 	if timer.IsPastDue {
-		t.log.Info("the timer is past due: the app did not run when it was its time; the run begins now", "invocation", i.ID)
+		t.log.InfoContext(ctx, "the timer is past due: the app did not run when it was its time; the run begins now", "invocation", i.ID)
 	}
-	report, err := t.runs.Run(ctx, fanout.Request{Trace: traceOf(i)})
+	report, err := t.runs.Run(ctx, fanout.Request{})
 	if busy := (*fanout.UnderWayError)(nil); errors.As(err, &busy) {
 		return host.Response{Logs: []string{"skipped: " + busy.Error()}}, nil
 	}
@@ -64,12 +64,8 @@ func (t *triggers) queue(ctx context.Context, i *host.Invocation) (host.Response
 	if err != nil {
 		return host.Response{}, fmt.Errorf("read message: %w; it can't ever work, and ends in the poison queue", err)
 	}
-	req.Wait, req.Trace = true, traceOf(i)
+	req.Wait = true
 	return respond(t.runs.Run(ctx, req))
-}
-
-func traceOf(i *host.Invocation) fanout.Trace {
-	return fanout.TraceOf(http.Header{"Traceparent": {i.Trace}})
 }
 
 // respond says what became of a run.

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -34,6 +36,8 @@ type Options struct {
 	Limit int
 	// Transport sends the requests; nil means one made for this: HTTP/1.1, and a connection a unit.
 	Transport http.RoundTripper
+	// Tracer makes the spans of the calls; nil records none.
+	Tracer trace.Tracer
 }
 
 // Dispatcher sends units to workers. It may be used by several runs at once.
@@ -44,6 +48,7 @@ type Dispatcher struct {
 	budget    time.Duration
 	limit     int
 	transport http.RoundTripper
+	tracer    trace.Tracer
 }
 
 // NewDispatcher checks o.
@@ -54,7 +59,7 @@ func NewDispatcher(o Options) (*Dispatcher, error) {
 	if o.Budget <= 0 {
 		return nil, fmt.Errorf("read budget: INVOKER_TIMEOUT is %v: want more than 0", o.Budget)
 	}
-	d := &Dispatcher{key: o.Key, delay: max(0, o.Delay), budget: o.Budget, limit: o.Limit, transport: o.Transport}
+	d := &Dispatcher{key: o.Key, delay: max(0, o.Delay), budget: o.Budget, limit: o.Limit, transport: o.Transport, tracer: o.Tracer}
 	for i, raw := range o.Workers {
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -65,6 +70,9 @@ func NewDispatcher(o Options) (*Dispatcher, error) {
 	}
 	if d.limit <= 0 {
 		d.limit = MaxUnits
+	}
+	if d.tracer == nil {
+		d.tracer = noop.Tracer{}
 	}
 	if d.transport == nil {
 		d.transport = newTransport()
@@ -99,7 +107,7 @@ func (d *Dispatcher) Budget(req Request) time.Duration {
 // yet.
 func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Report {
 	began := time.Now()
-	trace := req.Trace.orNew()
+	ctx = traced(ctx)
 	end := newDeadline(plan.Run.Start, d.Budget(req))
 	ctx, cancel := context.WithDeadline(ctx, end.answer)
 	defer cancel()
@@ -111,13 +119,13 @@ func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Repor
 	for i, unit := range plan.Units {
 		sleep(ctx, time.Until(began.Add(time.Duration(i)*delay)))
 		calls.Go(func() error {
-			rows[i] = newCall(d, unit, trace, end).do(ctx)
+			rows[i] = newCall(d, unit, end).do(ctx)
 			return nil
 		})
 	}
 	calls.Wait()
 	report := newReport(plan, rows, time.Since(plan.Run.Start))
-	report.Trace = trace.id
+	report.Trace = trace.SpanContextFromContext(ctx).TraceID().String()
 	return report
 }
 

@@ -74,8 +74,6 @@ type Request struct {
 	Beside bool
 	// Wait has a run that isn't Beside wait for the other one's end, rather than be refused.
 	Wait bool
-	// Trace is the caller's trace context.
-	Trace Trace
 }
 
 // refuse returns an [ErrRequest] for a request that asks for something that the kind of units doesn't

@@ -118,7 +118,9 @@ func (g *Grid) store(ctx context.Context, run string, e *event) error {
 	metadata := record.Event{Source: e.source, ID: e.id, Content: e.content, Count: 1, Bytes: int64(len(body)), Run: run}.Metadata()
 	create := func(ctx context.Context, sink pull.Sink, folder string) error {
 		name := record.EventName(folder, e.source, e.id, e.at)
+		began := time.Now()
 		held, err := sink.Create(ctx, name, body, metadata)
+		g.stored(ctx, began, 1, len(body), held, err)
 		if err == nil && held != nil {
 			_, err = g.compare(e, name, held)
 		}

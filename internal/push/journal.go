@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -141,7 +142,9 @@ func (g *Grid) extend(ctx context.Context, run string, j *journal, batch []*even
 	next.Count, next.Bytes, next.Run = j.first.Count+int64(len(batch)), j.first.Bytes+int64(len(body)), run
 	next.Recent = append(slices.Clone(j.recent), keys...)
 	next.Recent = next.Recent[max(0, len(next.Recent)-record.MaxRecent):]
+	began := time.Now()
 	held, err := g.Sink.Append(ctx, j.name, j.first.Bytes, body, next.Metadata())
+	g.stored(ctx, began, len(batch), len(body), held, err)
 	switch {
 	case j.first.Bytes > 0 && errors.Is(err, pull.ErrGone):
 		j.name = "" // a new blob is begun
