@@ -77,26 +77,32 @@ func (m *message) attributes(field protowire.Number, all []attribute.KeyValue) {
 	}
 }
 
-// encodeAttribute writes common.proto: KeyValue, of the types that this program has.
+// encodeAttribute writes common.proto: KeyValue.
 func encodeAttribute(a attribute.KeyValue) (m message) {
 	m.text(1, string(a.Key))
-	var value message
-	switch a.Value.Type() {
-	case attribute.BOOL:
-		n := uint64(0)
-		if a.Value.AsBool() {
-			n = 1
-		}
-		value = protowire.AppendVarint(protowire.AppendTag(value, 2, protowire.VarintType), n)
-	case attribute.INT64:
-		value = protowire.AppendVarint(protowire.AppendTag(value, 3, protowire.VarintType), uint64(a.Value.AsInt64()))
-	case attribute.FLOAT64:
-		value.double(4, a.Value.AsFloat64())
-	default:
-		value = protowire.AppendString(protowire.AppendTag(value, 1, protowire.BytesType), a.Value.String())
-	}
-	m.message(2, value)
+	m.message(2, encodeValue(a.Value))
 	return m
+}
+
+// encodeValue writes common.proto: AnyValue, a oneof, so that zero values are written, too.
+func encodeValue(v attribute.Value) (m message) {
+	switch v.Type() {
+	case attribute.BOOL:
+		return protowire.AppendVarint(protowire.AppendTag(m, 2, protowire.VarintType), protowire.EncodeBool(v.AsBool()))
+	case attribute.INT64:
+		return protowire.AppendVarint(protowire.AppendTag(m, 3, protowire.VarintType), uint64(v.AsInt64()))
+	case attribute.FLOAT64:
+		m.double(4, v.AsFloat64())
+		return m
+	case attribute.STRINGSLICE:
+		var list message // common.proto: ArrayValue
+		for _, s := range v.AsStringSlice() {
+			list.message(1, encodeValue(attribute.StringValue(s)))
+		}
+		m.message(5, list)
+		return m
+	}
+	return protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), v.String())
 }
 
 func (m *message) fixed32(field protowire.Number, n uint32) {
