@@ -27,9 +27,10 @@ type toldDrainer struct {
 // Drain implements [api.Drainer]. A part of the unit's budget is kept for telemetry, where that is on.
 func (d toldDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
 	budget := unitBudget(unit, d.budget)
-	deadline := time.Now().Add(budget)
+	reserve := d.telemetry.Reserve(budget)
+	deadline := time.Now().Add(budget - reserve/2)
 	ctx, end := d.telemetry.Unit(ctx, unit, d.kind)
-	if reserve := d.telemetry.Reserve(budget); reserve > 0 {
+	if reserve > 0 {
 		unit.BudgetSeconds = (budget - reserve).Seconds()
 	}
 	report := d.Drainer.Drain(told(ctx, d.telemetry), unit)
@@ -66,9 +67,10 @@ type toldRunner struct {
 // Run implements [api.Runner]. A part of the run's budget is kept for telemetry, where that is on.
 func (r toldRunner) Run(ctx context.Context, req fanout.Request) (fanout.Report, error) {
 	budget := r.budget(req)
-	deadline := time.Now().Add(budget)
+	reserve := r.telemetry.Reserve(budget)
+	deadline := time.Now().Add(budget - reserve/2)
 	ctx, end := r.telemetry.Run(ctx)
-	if reserve := r.telemetry.Reserve(budget); reserve > 0 {
+	if reserve > 0 {
 		req.Budget = budget - reserve
 	}
 	report, err := r.Runner.Run(ctx, req)

@@ -113,8 +113,8 @@ func TestOff(t *testing.T) {
 	}
 }
 
-// record has everything happen that is counted.
-func record(told *Telemetry) {
+// tellAll has everything happen that is counted.
+func tellAll(told *Telemetry) {
 	ctx, end := told.Run(context.Background())
 	unitCtx, endUnit := told.Unit(ctx, work.Unit{Run: "r", Partitions: []string{"0"}}, Partition)
 	var l pull.Loop
@@ -148,7 +148,7 @@ func scrape(told *Telemetry) string {
 func TestScrape(t *testing.T) {
 	told := New(config.Telemetry{Scrape: config.ScrapeKey, Service: "mine", Attributes: []config.Attribute{{Name: "deployment.environment.name", Value: "a\"b\\c"}}}, slog.New(slog.DiscardHandler))
 	defer told.Close(context.Background())
-	record(told)
+	tellAll(told)
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(scrape(told)))
 	if err != nil {
@@ -233,7 +233,7 @@ func TestCollectorHangs(t *testing.T) {
 	told := New(config.Telemetry{Traces: url, Metrics: url, Timeout: 300 * time.Millisecond, Interval: time.Hour, Sampler: config.Sampler{Share: 1}}, l.logger())
 	began := time.Now()
 	for range 100 {
-		record(told)
+		tellAll(told)
 	}
 	if took := time.Since(began); took > 2*flushTime {
 		t.Errorf("100 units took %v", took)
