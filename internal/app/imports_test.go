@@ -39,7 +39,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"functions":                nil,
 		"internal/generate":        {"functions", "internal/config"},
 		"internal/config":          {"internal/work"},
-		"internal/telemetry":       {"internal/config", "internal/fanout", "internal/pull", "internal/work"},
+		"internal/telemetry":       {"internal/config", "internal/fanout", "internal/pull", "internal/work", "internal/telemetry/otlp"},
 		"internal/telemetry/otlp":  nil,
 		"internal/publish":         {"internal/message", "internal/config", "internal/amqpclient"},
 		"internal/audit":           {"internal/message", "internal/record", "internal/store", "internal/work"},
