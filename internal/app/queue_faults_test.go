@@ -243,7 +243,7 @@ func TestDroppedQueueConnections(t *testing.T) {
 
 // A settlement whose answer is lost took effect: nothing is lost, nothing is stored twice.
 func TestSettlementRepliesLost(t *testing.T) {
-	t.Parallel()
+	parallelUnlessShort(t)
 	for _, sessions := range []int{0, 4} {
 		s := newSource(t, sessions, false, "BATCH_COUNT=50", "WORKER_TIMEOUT=50")
 		s.put(t, 1, 1000, sessions)
@@ -262,7 +262,7 @@ func TestSettlementRepliesLost(t *testing.T) {
 
 // At its deadline a loop stores and settles what it holds, and gives back the rest.
 func TestQueueDeadline(t *testing.T) {
-	t.Parallel()
+	parallelUnlessShort(t)
 	for _, source := range queueSources[:2] {
 		s := newQueueSite(t, emulator.Queue{
 			Sessions:  source.sessions > 0,
@@ -460,7 +460,7 @@ func TestLocksExpireWhileStorageIsDown(t *testing.T) {
 
 // Storage that is away beyond the deadline fails the unit in time, and its messages are given back.
 func TestStorageDownBeyondTheDeadline(t *testing.T) {
-	t.Parallel()
+	parallelUnlessShort(t)
 	gate, connection := newGate(t, azuritetest.Run(t))
 	s := newQueueSite(t, emulator.Queue{}, "PERSISTOR_STORAGE_CONNECTION_STRING="+connection, "PERSISTOR_CONTAINER_NAME="+azuritetest.Container(t), "BATCH_COUNT=200")
 	s.put(t, 1, 2000, 0)

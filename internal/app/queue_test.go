@@ -185,7 +185,7 @@ func (s *queueSite) empty(t testing.TB) {
 }
 
 func TestQueueIsDrained(t *testing.T) {
-	t.Parallel()
+	parallelUnlessShort(t)
 	s := newQueueSite(t, emulator.Queue{}, "BATCH_COUNT=700")
 	s.put(t, 1, 5000, 0)
 	report := drainQueue(t, s.drainer(t), 3, work.Drained)
@@ -295,5 +295,14 @@ func TestPlainReceiverOfSessionsSaysWhatToSet(t *testing.T) {
 	report = drainQueue(t, s.drainer(t), 1, work.Failed)
 	if text := report.Sources[0].Error; !strings.Contains(text, "SERVICE_BUS_SESSIONS=FALSE") {
 		t.Errorf("%s", text)
+	}
+}
+
+// parallelUnlessShort has a test run beside others, but for the short form, which is the race detector's: it is slow,
+// and what the test holds to a deadline is not to wait for others.
+func parallelUnlessShort(t *testing.T) {
+	t.Helper()
+	if !testing.Short() {
+		t.Parallel()
 	}
 }

@@ -42,7 +42,7 @@ type Run struct {
 	Counts Counts `json:"counts"`
 	// Errors are the last ones, oldest first, at most [MaxErrors].
 	Errors []Error `json:"errors,omitempty"`
-	// RetryOf is the run's own count of retries.
+	// Retries counts how many times it was begun anew for what had failed.
 	Retries int `json:"retries,omitempty"`
 }
 
@@ -70,10 +70,14 @@ const (
 	Failed    State = "failed"    // an end: some units failed for good; see retry
 	// Abandoned is never written: it is what a run shows as whose invoker has died.
 	Abandoned State = "abandoned"
+	// Unreadable is never written either: it is what a list shows in place of a document that can't be parsed.
+	Unreadable State = "unreadable"
 )
 
-// Over reports whether a state is an end.
-func (s State) Over() bool { return s == Cancelled || s == Succeeded || s == Failed }
+// Over reports whether a state is an end, or nothing can be done about it.
+func (s State) Over() bool {
+	return s == Cancelled || s == Succeeded || s == Failed || s == Unreadable
+}
 
 // StateAt is the run's state as it shows at a time.
 func (r *Run) StateAt(now time.Time) State {
@@ -118,7 +122,8 @@ type Partition struct {
 	Lost   []work.Range `json:"lost_to_retention,omitempty"`
 	// Checkpoint is the one written last, -1 for none. It moves over what is stored without a hole.
 	Checkpoint int64 `json:"checkpoint"`
-	// Offset goes with each end of a range in Stored that may become a checkpoint: by sequence number, as text.
+	// Offsets has, for each range in Stored, the last sequence number whose offset is known, and that offset: what a
+	// checkpoint is made of.
 	Offsets map[string]string `json:"offsets,omitempty"`
 	Counts  Counts            `json:"counts"`
 }

@@ -119,6 +119,9 @@ func (r *refusal) Error() string {
 func (r *refusal) Unwrap() error { return r.answer }
 
 func (r *refusal) Is(target error) bool {
+	if target == ErrForbidden {
+		return r.answer.StatusCode == http.StatusForbidden
+	}
 	switch bloberror.Code(r.answer.ErrorCode) {
 	case bloberror.BlobNotFound:
 		return target == ErrNotFound

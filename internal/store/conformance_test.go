@@ -57,6 +57,13 @@ func TestConformance(t *testing.T) {
 		{"a blob grows whoever sets its metadata", survivesSetMetadata},
 		{"a blob that is full takes no more", takesNoMore},
 		{"a large body is appended", takesLargeBodies},
+		{"a document comes back as it was written last", documentRoundTrip},
+		{"a document is written on condition", documentConditions},
+		{"documents are refused alike", documentsRefused},
+		{"a cancelled context writes no document", documentsCancelled},
+		{"a folder's documents are named in order", documentNames},
+		{"of many who count up nothing is lost", nothingLost},
+		{"documents come and go without disturbing others", documentsApart},
 	}
 	for _, i := range implementations {
 		t.Run(i.name, func(t *testing.T) {

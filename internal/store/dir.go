@@ -60,6 +60,10 @@ const staleAfter = 24 * time.Hour
 // dead writer left behind the content is seen by no method, and overwritten by the next Append; a tool that
 // reads the plain file may see it. One writer at a time holds a lock on a file in locks, which its process
 // loses when it dies.
+//
+// A document's file is replaced by a new one, which was written and synced as staging/ID.document, and its commit stays.
+// Who writes or removes one has the lock of its name meanwhile. It is removed by its commit; a file that a dead
+// process left without one is seen by no method.
 type Dir struct {
 	root *os.Root
 	// synced holds the folders whose own entry is known to be on disk.
@@ -305,6 +309,9 @@ func (d *Dir) walk(ctx context.Context, folder, prefix string, yield func(Blob, 
 				continue
 			}
 			c, size, err := d.findNamed(ctx, name)
+			if errors.Is(err, ErrNotFound) {
+				continue // a document that was removed meanwhile
+			}
 			if err != nil {
 				yield(Blob{}, fmt.Errorf("list blobs: read %q: %w", name, err))
 				return false
@@ -335,8 +342,8 @@ func (d *Dir) names(folder, prefix, after string) ([]string, error) {
 	var names []string
 	for {
 		entries, err := f.ReadDir(1024)
-		if errors.Is(err, syscall.ENOTDIR) {
-			return nil, nil // a blob
+		if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // a blob, or a folder that was removed meanwhile
 		}
 		for _, e := range entries {
 			name := folder + e.Name()
@@ -371,41 +378,60 @@ func (d *Dir) findNamed(ctx context.Context, name string) (commit, int64, error)
 
 // find returns a blob's commit and size, and sees to it that its content is in place. ErrNotFound
 // says that there is no commit.
-func (d *Dir) find(name string) (commit, int64, error) {
+func (d *Dir) find(name string) (c commit, size int64, err error) {
+	// A document may be removed in between, and so may its folder, for another one's sake. So what is missing is
+	// looked for again before it counts as gone.
+	for range 20 {
+		if c, err = d.findCommit(name); err == nil {
+			size, err = d.findContent(c)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return c, size, err
+}
+
+func (d *Dir) findCommit(name string) (commit, error) {
 	var c commit
 	file := path.Join(commitsDir, name)
 	asJSON, err := d.root.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
-		return c, 0, ErrNotFound
+		return c, ErrNotFound
 	case errors.Is(err, syscall.EISDIR):
-		return c, 0, fmt.Errorf("%w, but a folder of this name", ErrNotFound)
+		return c, fmt.Errorf("%w, but a folder of this name", ErrNotFound)
 	case err != nil:
-		return c, 0, err
+		return c, err
 	}
 	if err := json.Unmarshal(asJSON, &c); err != nil || c.Name != name {
-		return c, 0, fmt.Errorf("read %s: it is damaged; remove it and the file %s, or restore both", file, name)
+		return c, fmt.Errorf("read %s: it is damaged; remove it and the file %s, or restore both", file, name)
 	}
 	if c.Metadata == nil {
 		c.Metadata = map[string]string{}
 	}
-	info, err := d.root.Stat(name)
+	return c, nil
+}
+
+// findContent returns the size of a blob that is committed, and has its content put in place where it isn't.
+func (d *Dir) findContent(c commit) (int64, error) {
+	info, err := d.root.Stat(c.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := d.finish(c); err != nil {
-			return c, 0, err
+			return 0, err
 		}
-		info, err = d.root.Stat(name)
+		info, err = d.root.Stat(c.Name)
 	}
 	if err != nil {
-		return c, 0, err
+		return 0, err
 	}
 	if c.grows() && info.Size() < c.Size {
-		return c, 0, fmt.Errorf("its file has %d bytes of %d: it is damaged; restore it, or remove %s too", info.Size(), c.Size, c.path())
+		return 0, fmt.Errorf("its file has %d bytes of %d: it is damaged; restore it, or remove %s too", info.Size(), c.Size, c.path())
 	}
 	if c.grows() {
-		return c, c.Size, nil
+		return c.Size, nil
 	}
-	return c, info.Size(), nil
+	return info.Size(), nil
 }
 
 // finish takes steps 4 and 5 for a commit that is on disk. Any number may do so at once: the staged

@@ -34,6 +34,12 @@ func TestMain(m *testing.M) {
 		dieAppending(root, os.Getenv("STORE_TEST_STEP"))
 	case "appender":
 		appendForever(root, os.Getenv("STORE_TEST_STEP"))
+	case "dies writing":
+		dieWriting(root, os.Getenv("STORE_TEST_STEP"))
+	case "dies removing":
+		dieRemoving(root, os.Getenv("STORE_TEST_STEP"))
+	case "counter":
+		countUpForever(root, os.Getenv("STORE_TEST_STEP"))
 	case "setter":
 		setMetadataForever(root)
 	case "holder":

@@ -1,4 +1,5 @@
-// Package store keeps blobs that are created once; what is in one never changes.
+// Package store keeps blobs that are created once; what is in one never changes. Beside them it keeps small
+// [Documents], which do.
 //
 // A blob's name is its identity: [Store.Create] stores it only if the name is free, and says what is
 // there when it is not. [Store.Append] begins a blob that grows, and adds to it at its very end, its metadata
@@ -23,6 +24,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"persistor/internal/document"
 )
 
 var (
@@ -33,9 +36,9 @@ var (
 	// ErrFull says that a blob takes nothing more.
 	ErrFull = errors.New("the blob takes no more blocks")
 	// ErrNotFound says that no blob has the name.
-	ErrNotFound = errors.New("there is no such blob")
+	ErrNotFound = document.ErrNotFound
 	// ErrImmutable says that storage lets no one change the blob.
-	ErrImmutable = errors.New("the blob can't be changed: an immutability policy or a legal hold protects it")
+	ErrImmutable = document.ErrImmutable
 	// ErrNoContainer says that the container, or the directory in its place, is missing.
 	ErrNoContainer = errors.New("there is no such container: correct PERSISTOR_CONTAINER_NAME, or set PERSISTOR_CREATE_CONTAINER=TRUE to have it created")
 )
