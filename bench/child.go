@@ -40,6 +40,7 @@ type task struct {
 var tasks = map[string]func(context.Context, task) (int64, time.Time, error){
 	"hub/client":      hubClient,
 	"hub/drain":       hubDrain,
+	"hub/cells":       hubDrain,
 	"queue/slow":      queueClient(1000, 1),
 	"queue/client":    queueClient(1000, completions),
 	"queue/drain":     queueDrain,

@@ -147,7 +147,8 @@ func hubClient(ctx context.Context, t task) (int64, time.Time, error) {
 	return sum, time.Now(), err
 }
 
-// hubDrain drains every partition as a worker does, in one unit of up to four loops at a time.
+// hubDrain drains every partition as a worker does, in one unit of up to four loops at a time; or, of "hub/cells", the
+// cells of one partition.
 func hubDrain(ctx context.Context, t task) (int64, time.Time, error) {
 	dir, err := os.MkdirTemp("", "persistor-bench-")
 	if err != nil {
@@ -175,6 +176,9 @@ func hubDrain(ctx context.Context, t task) (int64, time.Time, error) {
 	unit := work.Unit{Run: "bench", Tasks: min(t.AtOnce, 4), OwnerLevel: time.Now().UnixMilli()}
 	for i := range t.AtOnce {
 		unit.Partitions = append(unit.Partitions, strconv.Itoa(i))
+	}
+	if t.Kind == "hub/cells" {
+		unit = cellsOf(t)
 	}
 	report := drainer.Drain(ctx, unit)
 	for _, s := range report.Sources {

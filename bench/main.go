@@ -45,6 +45,7 @@ var parts = []struct {
 }{
 	{"hubs", measureHubs},
 	{"appends", measureAppends},
+	{"cells", measureCells},
 	{"queues", measureQueues},
 	{"sessions", measureSessions},
 	{"large", measureLarge},
@@ -142,6 +143,7 @@ func (b *bench) roundsOf(once bool) int {
 type Results struct {
 	Pull     []PullRow    `json:"pull,omitempty"`
 	Append   []AppendRow  `json:"append,omitempty"`
+	Cells    []CellRow    `json:"cells,omitempty"`
 	Queues   []QueueRow   `json:"queues,omitempty"`
 	Sessions []SessionRow `json:"sessions,omitempty"`
 	Large    []LargeRow   `json:"large,omitempty"`
@@ -181,6 +183,10 @@ func (r Results) print() {
 	table(r.Append, "store\tbatch\tevents\tevents/s\tapart\tratio\tCPU us/event\tapart\tratio", func(a AppendRow) string {
 		return fmt.Sprintf("%s\t%d\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f",
 			a.Store, a.Batch, a.Events, a.PerSecond, a.ApartPerSecond, a.RateRatio, a.CPU, a.ApartCPU, a.CPURatio)
+	})
+	table(r.Cells, "store\tcells at once\tevents\tevents/s\tplain\tratio\tCPU us/event\tplain\tratio\tpeak MB", func(c CellRow) string {
+		return fmt.Sprintf("%s\t%d\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.0f",
+			c.Store, c.AtOnce, c.Events, c.PerSecond, c.PlainPerSecond, c.RateRatio, c.CPU, c.PlainCPU, c.CPURatio, c.PeakMB)
 	})
 	table(r.Queues, "body\tloops\tRTT ms\tstore\tmessages\tmessages/s\tfloor\tone by one\ttimes\tCPU us/message\tfloor\tone by one\tratio\tpeak MB\tfloor\temulator us/message", func(q QueueRow) string {
 		return fmt.Sprintf("%d\t%d\t%.0f\t%s\t%d\t%.0f\t%.0f\t%s\t%s\t%.1f\t%.1f\t%s\t%.2f\t%.0f\t%.0f\t%.1f",

@@ -20,6 +20,7 @@ var values = map[string]string{
 	"blobServiceUri":                  "https://mystorage.blob.core.windows.net/",
 	"queueServiceUri":                 "https://mystorage.queue.core.windows.net/",
 	"queueName":                       "persistor-runs",
+	"backfillQueueName":               "persistor-backfill",
 	"schedule":                        "0 */5 * * * *",
 }
 

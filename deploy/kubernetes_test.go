@@ -209,7 +209,7 @@ func checkServed(t *testing.T, program, path string) {
 	key := strings.Repeat("k", 32)
 	handler := api.NewWorker(api.WorkerOptions{Key: key}, nil)
 	if program == "invoker" {
-		handler = api.NewInvoker(api.InvokerOptions{Key: key}, nil)
+		handler = api.NewInvoker(api.InvokerOptions{Key: key}, nil, nil)
 	}
 	answer := httptest.NewRecorder()
 	handler.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, path, nil))

@@ -215,3 +215,22 @@ func TestConsumerGroups(t *testing.T) {
 		}
 	}
 }
+
+// What goes out to receivers is counted, also what they never take.
+func TestSentEventsAreCounted(t *testing.T) {
+	e := run(t, emulator.Options{Hubs: []emulator.Hub{{Name: hub, Partitions: 2}}})
+	publish(t, newProducer(t, e, atOnce), "0", "a", "b", "c")
+	for round := range int64(2) {
+		receive(t, readFrom(t, e, "0"), 3)
+		events, bytes, err := e.Sent(hub, "0")
+		if err != nil || events != 3*(round+1) || bytes < 10*events || bytes > 200*events {
+			t.Errorf("%d events of %d bytes, error %v; want %d", events, bytes, err, 3*(round+1))
+		}
+	}
+	if events, _, err := e.Sent(hub, "1"); err != nil || events != 0 {
+		t.Errorf("%d events of the other partition, error %v", events, err)
+	}
+	if _, _, err := e.Sent(hub, "2"); err == nil {
+		t.Error("no error for a partition that there is not")
+	}
+}

@@ -73,9 +73,12 @@ func (r *reader) next(dst []byte) (message []byte, tag [16]byte, ok bool) {
 	if r.metrics {
 		dst = r.partition.appendMetrics(dst, r.position)
 	}
+	before := len(dst)
 	message, position, ok := r.partition.log.read(dst, r.position)
 	if ok {
 		r.position = position + 1
+		r.partition.sent.Add(1)
+		r.partition.sentBytes.Add(int64(len(message) - before))
 	}
 	return message, tag, ok
 }

@@ -31,6 +31,16 @@ func (e *Emulator) Partition(hub, partition string) (PartitionInfo, error) {
 	return p.info(), nil
 }
 
+// Sent returns how many events of a partition have gone out to receivers, and how many bytes they have, encoded. One
+// that has gone out several times counts each time, whether or not its receiver has taken it.
+func (e *Emulator) Sent(hub, partition string) (events, bytes int64, err error) {
+	p, err := e.find(hub, partition)
+	if err != nil {
+		return 0, 0, fmt.Errorf("inspect partition: %w", err)
+	}
+	return p.sent.Load(), p.sentBytes.Load(), nil
+}
+
 // Events yields the events that a partition holds from a sequence number on, up to the last there is when it gets
 // there. What it yields is the caller's.
 func (e *Emulator) Events(hub, partition string, from int64) (iter.Seq[Event], error) {

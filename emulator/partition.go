@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"persistor/emulator/internal/wire"
@@ -20,6 +21,8 @@ type partition struct {
 
 	mu      sync.Mutex
 	readers []*reader // of all groups
+
+	sent, sentBytes atomic.Int64 // events, over the wire
 }
 
 // PartitionInfo tells what a partition holds.

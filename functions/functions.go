@@ -73,7 +73,7 @@ func Program(variant string) string {
 func Names() map[string][]string {
 	return map[string][]string{
 		"worker":  {"pull", "status"},
-		"invoker": {"invoke", "schedule", "queue"},
+		"invoker": {"invoke", "schedule", "queue", "backfill_start", "backfill", "runs", "state"},
 		"push":    {"persist"},
 	}
 }

@@ -172,7 +172,7 @@ func lookUp(program, name string) (known bool, fallback string) {
 }
 
 // chosen are settings that make a variant what it is.
-var chosen = []string{"SERVICE_TYPE", "BINDING_SERVICE", "PERSISTOR_OUTPUT_BINDING", "PERSISTOR_SCHEDULE", "PERSISTOR_QUEUE", "STORE_PARAM", "BINDING_TIMEOUT"}
+var chosen = []string{"SERVICE_TYPE", "BINDING_SERVICE", "PERSISTOR_OUTPUT_BINDING", "PERSISTOR_SCHEDULE", "PERSISTOR_QUEUE", "PERSISTOR_BACKFILL_QUEUE", "STORE_PARAM", "BINDING_TIMEOUT"}
 
 // The host kills a program whose call lasts longer than functionTimeout, and no HTTP caller waits for more
 // than 230 s; each plan of Azure allows five minutes.

@@ -126,11 +126,20 @@ func invoker(settings []setting) app {
 		functions: map[string]function{
 			"invoke":   onRequest("invoke", "get", "post"),
 			"schedule": {Bindings: []binding{{Type: "timerTrigger", Direction: "in", Name: "timer", Schedule: "%PERSISTOR_SCHEDULE%"}}},
-			"queue": {Bindings: []binding{{Type: "queueTrigger", Direction: "in", Name: "request",
-				QueueName: "%PERSISTOR_QUEUE%", Connection: "PERSISTOR_STORAGE_CONNECTION_STRING"}}},
+			"queue":    onMessage("request", "%PERSISTOR_QUEUE%"),
+			// The three of runs that take several waves; a wave is asked for by a message of the invoker's own.
+			"backfill_start": onRequest("backfill", "post"),
+			"backfill":       onMessage("wave", "%PERSISTOR_BACKFILL_QUEUE%"),
+			"runs":           onRequest("runs/{id?}/{action?}", "get", "post", "delete"),
+			"state":          onRequest("status", "get"),
 		},
 		settings: settings,
 	}
+}
+
+// onMessage is a function for the messages of a storage queue.
+func onMessage(name, queue string) function {
+	return function{Bindings: []binding{{Type: "queueTrigger", Direction: "in", Name: name, QueueName: queue, Connection: "PERSISTOR_STORAGE_CONNECTION_STRING"}}}
 }
 
 // onRequest is an HTTP function.

@@ -183,8 +183,9 @@ var (
 		{"INVOKER_TIMEOUT", "180"},
 		{"INVOKER_UNITS", ""},
 	}
-	// The two triggers are named so that the host can read them, and off until somebody wants them.
+	// The triggers are named so that the host can read them. Those that start runs are off until somebody wants them.
 	triggers = []setting{
+		{"PERSISTOR_BACKFILL_QUEUE", "persistor-backfill"},
 		{"PERSISTOR_SCHEDULE", "0 0 * * * *"},
 		{"PERSISTOR_QUEUE", "persistor-runs"},
 		{"AzureWebJobs.schedule.Disabled", "true"},

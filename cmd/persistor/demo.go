@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,9 +8,9 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"persistor/internal/demo"
+	"persistor/internal/terminal"
 )
 
 // storageEnv holds the connection string for a demo on real storage. As a flag it would show in the
@@ -41,7 +40,8 @@ Exit status: 0 the audit holds; 1 it does not, or something failed; 2 wrong argu
   persistor demo --source deadletter --json | jq .audit.complete
   persistor demo --events 1000000 --partitions 32 --workers 8 --out /tmp/stored
   persistor demo --storage azurite`,
-		Args: arguments(cobra.NoArgs),
+		GroupID: groupTry,
+		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Storage == "env" {
 				if o.Storage = os.Getenv(storageEnv); o.Storage == "" {
@@ -66,7 +66,7 @@ Exit status: 0 the audit holds; 1 it does not, or something failed; 2 wrong argu
 			if asJSON {
 				o.Progress, o.Report = cmd.ErrOrStderr(), io.Discard
 			}
-			o.Width = terminalWidth(o.Progress)
+			o.Width = terminal.Width(o.Progress)
 
 			result, err := demo.Run(cmd.Context(), o)
 			if err != nil {
@@ -105,17 +105,4 @@ Exit status: 0 the audit holds; 1 it does not, or something failed; 2 wrong argu
 	flags.BoolVar(&asJSON, "json", false, "print one JSON document on standard output, and progress on standard error")
 	flags.BoolVar(&o.Keep, "keep", false, "leave everything running at the end, to be tried out, until Ctrl-C")
 	return cmd
-}
-
-// terminalWidth is the width of the terminal that w is, in characters, or 0 where it is none.
-func terminalWidth(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return cmp.Or(max(width, 0), 80)
 }

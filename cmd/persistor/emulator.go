@@ -51,7 +51,8 @@ Exit status: 0 after Ctrl-C; 1 it could not listen; 2 wrong arguments.`,
   persistor emulator --queue orders --queue journeys:sessions
   persistor emulator --topic prices/audit --topic prices/billing:sessions --address 127.0.0.1:0
   persistor emulator --config emulator.json`,
-		Args: arguments(cobra.NoArgs),
+		GroupID: groupTry,
+		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := entities.config()
 			if err != nil {

@@ -38,7 +38,8 @@ again is to go on; 2 wrong arguments or a wrong FILE, and nothing was begun.`,
   persistor generate -f apps.yaml -o function-apps --zip
   persistor generate -f apps.yaml --arch arm64 --source ~/src/persistor
   persistor generate -f apps.yaml --handler ./built     # ./built/worker, ./built/invoker, ./built/push`,
-		Args: arguments(cobra.NoArgs),
+		GroupID: groupPrograms,
+		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.run(cmd.Context(), streams{in: cmd.InOrStdin(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr()})
 		},

@@ -1,5 +1,6 @@
-// Command persistor is the operator's tool: a demonstration on this machine alone, an emulator of Event
-// Hubs, a publisher, and the worker and invoker as plain processes. `persistor --help` says more.
+// Command persistor is the operator's tool: backfills and their runs, what is stored and what waits; a demonstration on
+// this machine alone, an emulator of Event Hubs and Service Bus, a publisher; and the worker and invoker as plain
+// processes. `persistor --help` says more.
 package main
 
 import (

@@ -89,6 +89,7 @@ const closeTimeout = 5 * time.Second
 // standard input is a pipe from there.
 func newProgram(open func(context.Context, config.Lookup, io.Writer) (*app.Program, error), cmd *cobra.Command) *cobra.Command {
 	var withParent bool
+	cmd.GroupID = groupPrograms
 	cmd.Args = arguments(cobra.NoArgs)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithCancel(cmd.Context())

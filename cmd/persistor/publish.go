@@ -40,6 +40,7 @@ Exit status: 0 all lines are accepted; 1 not all are, and it is told how many; 2
   persistor publish orders.jsonl --queue orders --property source=import --property attempt:int=2
   persistor publish legs.csv --queue journeys --session car-7
   persistor publish prices.jsonl --topic prices`,
+		GroupID: groupTry,
 		Args: arguments(func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("publish takes one FILE, or - for standard input")

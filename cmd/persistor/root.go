@@ -55,6 +55,8 @@ Exit status: 0 all went well; 1 the job failed or was interrupted; 2 wrong argum
 settings, nothing was begun.`,
 		Example: `  persistor demo                    # see all of it at work, on this machine alone
   persistor demo --source sessions  # the same with Service Bus
+  persistor status                  # how much waits, at the invoker in PERSISTOR_URL
+  persistor backfill                # store it, however long that takes, and watch
   persistor emulator --hub rides:4  # an Event Hub of your own
   persistor publish rides.jsonl --hub rides --connection-string "$EVENT_HUB_CONN_STRING"`,
 		Args:          arguments(cobra.NoArgs),
@@ -70,9 +72,23 @@ settings, nothing was begun.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newWorker(), newInvoker(), newPush(), newGenerate(), newVersion())
+	root.AddGroup(
+		&cobra.Group{ID: groupTry, Title: "Try it out:"},
+		&cobra.Group{ID: groupOperate, Title: "Operate it:"},
+		&cobra.Group{ID: groupStored, Title: "What is stored:"},
+		&cobra.Group{ID: groupPrograms, Title: "Run and deploy it:"},
+	)
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newWorker(), newInvoker(), newPush(), newGenerate(), newMan(), newVersion())
 	return root
 }
+
+// Groups of commands in the root's help.
+const (
+	groupTry      = "try"
+	groupOperate  = "operate"
+	groupStored   = "stored"
+	groupPrograms = "programs"
+)
 
 // usageError is an error of whoever typed the command.
 type usageError struct{ error }

@@ -39,15 +39,15 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Deadline:            time.Now().Add(2 * time.Minute),
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start":    start,
-			"stop":     stop,
-			"post":     post,
-			"port":     port,
-			"awkward":  awkward,
-			"bodies":   bodies,
-			"json":     jsonValue,
-			"wrong":    wrong,
-			"handlers": handlers,
+			"start":     start,
+			"interrupt": interrupt,
+			"post":      post,
+			"port":      port,
+			"awkward":   awkward,
+			"bodies":    bodies,
+			"json":      jsonValue,
+			"wrong":     wrong,
+			"handlers":  handlers,
 		},
 	})
 }
@@ -62,14 +62,15 @@ var settings = []string{
 	"SERVICE_BUS_SESSIONS",
 	"PERSISTOR_STORAGE_CONNECTION_STRING", "PERSISTOR_CONTAINER_NAME", "PERSISTOR_CREATE_CONTAINER",
 	"GET_METADATA", "FUNC_TO_INVOKE", "LISTEN_ADDRESS", "WORKER_KEY",
-	"BINDING_SERVICE", "FUNCTIONS_CUSTOMHANDLER_PORT", "PATH", "HOME",
+	"BINDING_SERVICE", "FUNCTIONS_CUSTOMHANDLER_PORT", "PERSISTOR_URL", "PERSISTOR_KEY", "PATH", "HOME",
 }
 
 // running are a script's processes, by name.
 type running map[string]*exec.Cmd
 
-// start NAME VARIABLE PATTERN COMMAND... runs a command until stop or the script's end. It waits until
-// the command writes a line that matches, and sets the variable to what the pattern's group matched.
+// start NAME VARIABLE PATTERN COMMAND... runs a command until interrupt or the script's end. It waits until
+// the command writes a line that matches, and sets the variable to what the pattern's group matched. What the command
+// writes to standard error goes to the file NAME.stderr.
 func start(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: start NAME VARIABLE PATTERN COMMAND...")
@@ -81,7 +82,10 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 			path = file
 		}
 	}
-	cmd := &exec.Cmd{Path: path, Args: args[3:], Dir: ts.MkAbs("."), Stderr: ts.Stderr()}
+	said, err := os.Create(ts.MkAbs(name + ".stderr"))
+	ts.Check(err)
+	defer said.Close()
+	cmd := &exec.Cmd{Path: path, Args: args[3:], Dir: ts.MkAbs("."), Stderr: said}
 	for _, s := range settings {
 		if value := ts.Getenv(s); value != "" {
 			cmd.Env = append(cmd.Env, s+"="+value)
@@ -120,11 +124,12 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// stop NAME interrupts a process as Ctrl-C does. Its exit status must be 0.
-func stop(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: stop NAME")
+// interrupt NAME [STATUS] ends a process as Ctrl-C does. Its exit status must be 0, or the one given.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: interrupt NAME [STATUS]")
 	}
+	want := append(args, "0")[1]
 	cmd := processes(ts)[args[0]]
 	if cmd == nil {
 		ts.Fatalf("there is no process %s", args[0])
@@ -132,8 +137,8 @@ func stop(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cmd.Process.Signal(syscall.SIGINT))
 	kill := time.AfterFunc(waiting, func() { cmd.Process.Kill() })
 	defer kill.Stop()
-	if err := cmd.Wait(); err != nil {
-		ts.Fatalf("%s, interrupted: %v", args[0], err)
+	if _ = cmd.Wait(); strconv.Itoa(cmd.ProcessState.ExitCode()) != want {
+		ts.Fatalf("%s, interrupted: %v, want exit status %s", args[0], cmd.ProcessState, want)
 	}
 }
 

@@ -87,6 +87,11 @@ resource queue 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-05-0
   name: 'persistor-runs'
 }
 
+resource backfillQueue 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-05-01' = {
+  parent: queueService
+  name: 'persistor-backfill'
+}
+
 resource storageRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for role in storageRoles: {
     scope: storage
@@ -201,6 +206,9 @@ output queueServiceUri string = storage.properties.primaryEndpoints.queue
 
 @description('Name of the queue that starts runs.')
 output queueName string = queue.name
+
+@description('Name of the queue by which a backfill goes on from wave to wave.')
+output backfillQueueName string = backfillQueue.name
 
 @description('Name of the vault.')
 output vaultName string = vault.name

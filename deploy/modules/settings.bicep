@@ -43,6 +43,9 @@ param queueServiceUri string
 @description('Name of the queue that starts runs.')
 param queueName string
 
+@description('Name of the queue by which a backfill goes on from wave to wave.')
+param backfillQueueName string
+
 @description('Name of the vault that holds the worker\'s URL with its key.')
 param vaultName string
 
@@ -151,6 +154,7 @@ output invoker object = union(host, storage, pull, {
   INVOKER_UNITS: units == 0 ? '' : string(units)
   PERSISTOR_SCHEDULE: schedule
   PERSISTOR_QUEUE: queueName
+  PERSISTOR_BACKFILL_QUEUE: backfillQueueName
   PERSISTOR_STORAGE_CONNECTION_STRING__queueServiceUri: queueServiceUri
 })
 

@@ -136,6 +136,7 @@ module settings '../modules/settings.bicep' = {
     blobServiceUri: foundation.outputs.blobServiceUri
     queueServiceUri: foundation.outputs.queueServiceUri
     queueName: foundation.outputs.queueName
+    backfillQueueName: foundation.outputs.backfillQueueName
     vaultName: foundation.outputs.vaultName
     insightsConnectionString: foundation.outputs.insightsConnectionString
   }

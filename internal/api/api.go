@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,7 +76,6 @@ func newHandler(routes []route, key string, log *slog.Logger) http.Handler {
 		log = slog.New(slog.DiscardHandler)
 	}
 	router := chi.NewRouter()
-	allowed := make(map[string]string, len(routes))
 	var known []string
 	for _, r := range routes {
 		handle := r.handle
@@ -85,19 +85,31 @@ func newHandler(routes []route, key string, log *slog.Logger) http.Handler {
 		for _, method := range r.methods {
 			router.Method(method, r.path, serve(handle, log))
 		}
-		allowed[r.path] = strings.Join(r.methods, ", ")
 		known = append(known, r.path)
 	}
 	router.NotFound(serve(func(http.ResponseWriter, *http.Request) answer {
 		return failure(http.StatusNotFound, fmt.Errorf("no such path: want one of %s", strings.Join(known, ", ")))
 	}, log))
 	router.MethodNotAllowed(serve(func(_ http.ResponseWriter, r *http.Request) answer {
-		want := allowed[r.URL.Path]
+		want := allowed(routes, r.URL.Path)
 		a := failure(http.StatusMethodNotAllowed, fmt.Errorf("method %s is not allowed here: want one of %s", r.Method, want))
 		a.header = http.Header{"Allow": {want}}
 		return a
 	}, log))
 	return router
+}
+
+// allowed lists the methods of the route that a path has.
+func allowed(routes []route, path string) string {
+	i := slices.IndexFunc(routes, func(r route) bool {
+		return slices.EqualFunc(strings.Split(r.path, "/"), strings.Split(path, "/"), func(of, is string) bool {
+			return of == is || strings.HasPrefix(of, "{") && is != ""
+		})
+	})
+	if i < 0 {
+		return ""
+	}
+	return strings.Join(routes[i].methods, ", ")
 }
 
 // serve turns a handler into net/http's: it writes the answer, logs a line, and answers 500 when the

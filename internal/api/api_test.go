@@ -209,7 +209,8 @@ func TestPullStatus(t *testing.T) {
 		ended  work.Ended
 		status int
 	}{
-		{work.Drained, 200}, {work.Deadline, 200}, {work.Idle, 200}, {work.Superseded, 200}, {work.Failed, 502}, {work.Cancelled, 503},
+		{work.Drained, 200}, {work.Deadline, 200}, {work.Idle, 200}, {work.Superseded, 200}, {work.Failed, 502},
+		{work.Cancelled, 200}, // as its run is: neither the caller has gone, nor is the worker to stop
 	} {
 		d := idle
 		d.drain = func(_ context.Context, u work.Unit) work.Report { return report(u, c.ended) }
@@ -281,7 +282,7 @@ func TestKey(t *testing.T) {
 	worker := serverOf(t, NewWorker(WorkerOptions{Key: "s3cret"}, idle))
 	invoker := serverOf(t, NewInvoker(InvokerOptions{Key: "s3cret"}, runner(func(context.Context, fanout.Request) (fanout.Report, error) {
 		return fanout.Report{Status: fanout.OK}, nil
-	})))
+	}), nil))
 	for _, c := range []struct {
 		url, key string
 		status   int
@@ -331,7 +332,7 @@ func TestInvoke(t *testing.T) {
 	url := serverOf(t, NewInvoker(InvokerOptions{MaxBudget: time.Minute}, runner(func(_ context.Context, r fanout.Request) (fanout.Report, error) {
 		asked = r
 		return fanout.Report{Run: "r-9", Status: status, Units: []fanout.UnitRow{}}, fails
-	}))) + "/api/invoke"
+	}), nil)) + "/api/invoke"
 	resp, text := send(t, "POST", url+"?N=4&N_per_func=2", `{"batch_store_size":50,"partitions":["1"],"sessions":["s 1",""],"from":{"position":"latest"},"batch":{"bytes":1000},"budget_seconds":30}`)
 	if resp.StatusCode != 200 || !strings.Contains(text, `"run":"r-9"`) || resp.Header.Get("X-Persistor-Run") != "r-9" {
 		t.Errorf("%d %s", resp.StatusCode, text)

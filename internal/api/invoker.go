@@ -33,13 +33,24 @@ type InvokerOptions struct {
 //	                       pull loops in each, batch_store_size messages a blob; the same and more in a
 //	                       JSON body: partitions, sessions, from, batch, budget_seconds. While another
 //	                       run is under way it answers 409, unless exclusive is false
+//	POST      /api/backfill         begin a run of several waves, and answer 202 with its document: partitions, N,
+//	                                N_per_func, batch, from, until, max_waves, max_messages
+//	GET       /api/runs             the newest runs, limit of them, of one state
+//	GET       /api/runs/ID          a run, with what its workers have done by now
+//	DELETE    /api/runs/ID          cancel it: its workers stop at the next batch
+//	POST      /api/runs/ID/retry    do again what failed
+//	POST      /api/runs/ID/resume   go on with what was abandoned or cancelled
+//	GET       /api/status           how far the source is drained
 //	GET       /            200, for the Functions host
-func NewInvoker(o InvokerOptions, r Runner) http.Handler {
+//
+// Calls about runs answer 404 where there is no such run, 409 where its state doesn't allow what is asked, and 501
+// where the settings don't say where runs are kept.
+func NewInvoker(o InvokerOptions, r Runner, runs Runs) http.Handler {
 	invoker := &invoker{runner: r, maxBudget: o.MaxBudget}
-	return newHandler([]route{
+	return newHandler(append([]route{
 		{path: "/", methods: []string{http.MethodGet, http.MethodHead}, handle: ready, open: true},
 		{path: "/api/invoke", methods: []string{http.MethodGet, http.MethodPost}, handle: invoker.invoke},
-	}, o.Key, o.Log)
+	}, runRoutes(runs)...), o.Key, o.Log)
 }
 
 type invoker struct {

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"persistor/internal/fanout"
+	"persistor/internal/record"
 	"persistor/internal/work"
 )
 
@@ -141,7 +142,7 @@ func parseUnit(query url.Values, body []byte, kind work.Kind) (work.Unit, error)
 	if s := u.BudgetSeconds; s < 0 || s > maxBudget.Seconds() {
 		errs = append(errs, fmt.Errorf("budget_seconds is %v: want 0 to %v", s, maxBudget.Seconds()))
 	}
-	errs = append(errs, checkKind(u, kind), checkPartitions(u.Partitions), checkSessions(u.Sessions, fanout.MaxSessions, fanout.MaxSessionBytes),
+	errs = append(errs, checkKind(u, kind), checkPartitions(u.Partitions), checkCells(u.Cells), checkSessions(u.Sessions, fanout.MaxSessions, fanout.MaxSessionBytes),
 		checkFrom(u.From), checkBatch(u.Batch))
 	return u, oneLine(errors.Join(errs...))
 }
@@ -158,10 +159,14 @@ func checkKind(u work.Unit, kind work.Kind) error {
 	switch {
 	case kind == work.Partitions && named:
 		return fmt.Errorf("sessions was given: %s: want none", hub)
+	case kind == work.Partitions && len(u.Cells) > 0:
+		return checkCellUnit(u)
 	case kind == work.Partitions && len(u.Partitions) == 0:
-		return fmt.Errorf("partitions is empty: %s: want at least one", hub)
+		return fmt.Errorf("partitions is empty: %s: want at least one, or cells", hub)
 	case kind == work.Partitions:
 		return nil
+	case len(u.Cells) > 0:
+		return fmt.Errorf("cells was given: %s", bus)
 	case len(u.Partitions) > 0:
 		return fmt.Errorf("partitions was given: %s", bus)
 	case u.From != nil:
@@ -172,6 +177,19 @@ func checkKind(u work.Unit, kind work.Kind) error {
 		return fmt.Errorf("sessions was given: %s", sessions)
 	case u.OnlySessions && len(u.Sessions) == 0:
 		return errors.New("only_sessions was given, and sessions is empty: want at least one")
+	}
+	return nil
+}
+
+// checkCellUnit refuses what a unit of cells can't have.
+func checkCellUnit(u work.Unit) error {
+	switch {
+	case len(u.Partitions) > 0:
+		return errors.New("partitions and cells were given: want one of them")
+	case u.From != nil:
+		return errors.New("from was given with cells, which say where they begin: leave it out")
+	case u.OwnerLevel != 0:
+		return errors.New("owner_level was given with cells, which are read beside each other: leave it out")
 	}
 	return nil
 }
@@ -298,6 +316,26 @@ func checkPartitions(ids []string) error {
 			return fmt.Errorf("partitions has %q twice", id)
 		}
 		seen[id] = true
+	}
+	return nil
+}
+
+func checkCells(cells []work.Cell) error {
+	if len(cells) > fanout.MaxCells {
+		return fmt.Errorf("cells has %d: want at most %d", len(cells), fanout.MaxCells)
+	}
+	begun := make(map[string]bool, len(cells))
+	for _, c := range cells {
+		start := fmt.Sprintf("%s from %d", c.Partition, c.From)
+		switch {
+		case !partitionID.MatchString(c.Partition):
+			return fmt.Errorf("cells has partition %s: want ids of 1 to %d of A-Z a-z 0-9 _ -", quote(c.Partition), maxPartition)
+		case c.From < 0 || c.To < c.From || c.From/record.CellSize != c.To/record.CellSize:
+			return fmt.Errorf("cells has %d to %d: want a range of sequence numbers between two multiples of %d", c.From, c.To, record.CellSize)
+		case begun[start]:
+			return fmt.Errorf("cells has partition %s twice", start)
+		}
+		begun[start] = true
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"persistor/internal/fanout"
+	"persistor/internal/record"
 	"persistor/internal/work"
 )
 
@@ -146,6 +148,46 @@ func TestParseUnit(t *testing.T) {
 		{`{"run":"r","partitions":["` + strings.Repeat("1", 33) + `"]}`, "1 to 32"},
 		{`{"run":"r","partitions":["a/b"]}`, `"a/b"`},
 	})
+}
+
+func TestParseUnitOfCells(t *testing.T) {
+	unit := func(cells string, more ...string) string {
+		return `{"run":"r","cells":[` + cells + `]` + strings.Join(more, "") + `}`
+	}
+	many := func(n int) string {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf(`{"partition":"0","from":%d,"to":%d}`, i*record.CellSize, (i+1)*record.CellSize-1))
+		}
+		return strings.Join(all, ",")
+	}
+	const cell = `{"partition":"7","from":5,"to":9}`
+	testParseUnit(t, work.Partitions, []unitCase{
+		{unit(cell), ""},
+		{unit(cell, `,"tasks":2,"tracked":true,"budget_seconds":9,"batch":{"count":5}`), ""},
+		{unit(many(fanout.MaxCells)), ""},
+		{unit(cell + `,{"partition":"7","from":10,"to":10},{"partition":"8","from":5,"to":9}`), ""},
+		{unit(many(fanout.MaxCells + 1)), "cells has 257: want at most 256"},
+		{unit(cell + "," + cell), `cells has partition 7 from 5 twice`},
+		{unit(cell + `,{"partition":"7","from":5,"to":6}`), `cells has partition 7 from 5 twice`},
+		{unit(cell, `,"partitions":["0"]`), "partitions and cells were given"},
+		{unit(cell, `,"owner_level":7`), "owner_level was given with cells"},
+		{unit(cell, `,"from":{"position":"latest"}`), "from was given with cells"},
+		{unit(cell, `,"sessions":["a"]`), "sessions was given"},
+		{unit(``), "partitions is empty"},
+		{unit(`{"partition":"7","from":9,"to":5}`), "cells has 9 to 5"},
+		{unit(`{"partition":"7","from":-1,"to":5}`), "cells has -1 to 5"},
+		{unit(`{"partition":"7","from":262143,"to":262144}`), "between two multiples of 262144"},
+		{unit(`{"partition":"a/b","from":5,"to":9}`), `"a/b"`},
+		{unit(`{"from":5,"to":9}`), "cells has partition"},
+		{unit(`{"partition":"7","from":5,"to":9,"hub":"x"}`), `unknown field "hub"`},
+	})
+	for _, kind := range []work.Kind{work.Receivers, work.Sessions} {
+		testParseUnit(t, kind, []unitCase{
+			{unit(cell), "cells was given: this worker drains Service Bus"},
+			{`{"run":"r","tracked":true}`, ""},
+		})
+	}
 }
 
 func TestParseQueueUnit(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 // Drainer does a worker's work. Its methods may be called concurrently.
 type Drainer interface {
-	// Drain runs a unit, within its budget or else the worker's own, and reports every partition of it,
+	// Drain runs a unit, within its budget or else the worker's own, and reports every partition or cell of it,
 	// also one whose turn did not come; of Service Bus, every one of its receivers. When ctx ends it stops receiving, stores and settles what it
 	// holds, and returns.
 	Drain(ctx context.Context, unit work.Unit) work.Report
@@ -33,6 +33,8 @@ type Progress struct {
 	// Bus.
 	Partition string `json:"partition,omitempty"`
 	Receiver  *int   `json:"receiver,omitempty"`
+	// Cell is the part of the partition that the loop drains, nil for all of it.
+	Cell *work.Range `json:"cell,omitempty"`
 	// Received and Stored count the messages since the loop began.
 	Received int64 `json:"received"`
 	Stored   int64 `json:"stored"`
@@ -115,19 +117,20 @@ func (w *worker) pull(rw http.ResponseWriter, r *http.Request) answer {
 			return failure(http.StatusBadGateway, err)
 		}
 	}
-	if w.kind == work.Partitions && len(unit.Partitions) == 0 {
+	if w.kind == work.Partitions && len(unit.Partitions) == 0 && len(unit.Cells) == 0 {
 		return answer{status: http.StatusOK, body: work.Report{Run: unit.Run, Status: fanout.OK, Sources: []work.Source{}}}
 	}
 	report := w.drainer.Drain(r.Context(), unit)
-	return answer{status: statusOf(report), body: report, header: http.Header{fanout.RunHeader: {unit.Run}}}
+	return answer{status: statusOf(r.Context(), report), body: report, header: http.Header{fanout.RunHeader: {unit.Run}}}
 }
 
-// statusOf says a report's outcome as an HTTP status.
-func statusOf(r work.Report) int {
+// statusOf says a report's outcome as an HTTP status. A unit that was cut short since its run is cancelled is done: no
+// other worker is to take it on.
+func statusOf(ctx context.Context, r work.Report) int {
 	switch {
 	case r.Status != fanout.OK:
 		return http.StatusBadGateway
-	case slices.ContainsFunc(r.Sources, func(s work.Source) bool { return s.Ended == work.Cancelled }):
+	case ctx.Err() != nil && slices.ContainsFunc(r.Sources, func(s work.Source) bool { return s.Ended == work.Cancelled }):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusOK

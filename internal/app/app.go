@@ -9,8 +9,12 @@
 //	                                            pull.Session ----> servicebus.Session
 //	                                                 '-----------> store
 //	invoker: api.NewInvoker --> runner --> runLock -----------> store               (the lease of a run)
-//	                                 '--> fanout.Dispatcher --> POST to workers
-//	                                       '--> planner ------> eventhub.Hub or servicebus.Entity
+//	                     |           '--> fanout.Dispatcher --> POST to workers
+//	                     |           |     '--> planner ------> eventhub.Hub or servicebus.Entity
+//	                     |           '--> backfill.Engine       (keeps the run's document)
+//	                     '--> runs -----> backfill.Engine ----> ledger --> store    (documents)
+//	                                       |--> runLock, fanout.Dispatcher, as above
+//	                                       '--> chain --------> a storage queue, or this process
 //	push:    host.Handler --> push.Hub ---> pull.Partition           (an Event Hub's trigger)
 //	                     '--> push.Queue -> pull.Queue               (Service Bus's)
 //	                     '--> push.Grid                              (Event Grid's)
@@ -52,7 +56,9 @@ type Program struct {
 	address string
 	hosted  bool // by the Functions host
 	drain   time.Duration
-	close   func(context.Context) error
+	// background, unless nil, runs beside the calls until its context ends, and then returns within drain.
+	background func(context.Context)
+	close      func(context.Context) error
 }
 
 // Run listens, says where on stdout in one line of JSON, {"listening":"http://HOST:PORT"}, and answers
@@ -68,7 +74,21 @@ func (p *Program) Run(ctx context.Context, stdout io.Writer) error {
 		return fmt.Errorf("say where it listens: %w", err)
 	}
 	fmt.Fprintf(stdout, "%s\n", line)
-	return api.Serve(ctx, listener, telemetry.Handler(p.Handler), p.drain)
+	return p.serve(ctx, listener)
+}
+
+// serve answers calls until ctx ends.
+func (p *Program) serve(ctx context.Context, l net.Listener) error {
+	ended := make(chan struct{})
+	ctx, stop := context.WithCancel(ctx)
+	defer func() { stop(); <-ended }()
+	go func() {
+		defer close(ended)
+		if p.background != nil {
+			p.background(ctx)
+		}
+	}()
+	return api.Serve(ctx, l, telemetry.Handler(p.Handler), p.drain)
 }
 
 // Close gives back what the program holds, as far as that can be done while ctx lasts. It is called after

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"persistor/internal/api"
+	"persistor/internal/ledger"
 	"persistor/internal/pull"
 	"persistor/internal/record"
 	"persistor/internal/store"
@@ -41,6 +42,8 @@ type Draining struct {
 
 	// Timeout bounds every unit: the function's own timeout less a margin.
 	Timeout time.Duration
+	// Runs is the ledger of the runs that tracked units belong to; without it they are not tracked.
+	Runs *ledger.Ledger
 	// Log takes a line for each loop that has ended; nil drops them.
 	Log *slog.Logger
 	// Telemetry is told of each loop; nil tells nobody.
@@ -50,17 +53,29 @@ type Draining struct {
 	live map[*pull.Progress]api.Progress
 }
 
-// run carries out a unit's sources, numbered from 0, so many at once, and reports what became of each.
+// turn is when one of a unit's sources is drained.
+type turn struct {
+	source   int // from 0
+	deadline time.Time
+	progress *pull.Progress
+}
+
+// run carries out a unit's sources in their order, so many at once, and reports what became of each.
 // One source's failure is not the others' concern.
-func (d *Draining) run(ctx context.Context, unit work.Unit, sources, atOnce int, drain func(n int, deadline time.Time) work.Source) work.Report {
+func (d *Draining) run(ctx context.Context, unit work.Unit, sources, atOnce int, drain func(context.Context, turn) work.Source) work.Report {
 	began := time.Now()
 	deadline := began.Add(d.budget(unit))
-	rows := make([]work.Source, sources)
+	rows, progress := make([]work.Source, sources), make([]*pull.Progress, sources)
+	for n := range progress {
+		progress[n] = new(pull.Progress)
+	}
+	ctx, end := d.track(ctx, unit, progress)
+	defer end()
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for n := range rows {
 		group.Go(func() error {
-			rows[n] = drain(n, deadline)
+			rows[n] = drain(ctx, turn{n, deadline, progress[n]})
 			d.log(ctx, unit, rows[n])
 			return nil
 		})
@@ -154,7 +169,7 @@ func (d *Draining) Progress() []api.Progress {
 		all = append(all, row)
 	}
 	slices.SortFunc(all, func(a, b api.Progress) int {
-		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Partition, b.Partition), cmp.Compare(number(a.Receiver), number(b.Receiver)))
+		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Partition, b.Partition), cmp.Compare(number(a.Receiver), number(b.Receiver)), cmp.Compare(begin(a.Cell), begin(b.Cell)))
 	})
 	return all
 }
@@ -165,6 +180,14 @@ func number(receiver *int) int {
 		return -1
 	}
 	return *receiver
+}
+
+// begin is a cell's first number, -1 for what is none.
+func begin(cell *work.Range) int64 {
+	if cell == nil {
+		return -1
+	}
+	return cell.From
 }
 
 // leastBatch is the share, in bytes, below which blobs would become too many: 256 KiB.

@@ -12,7 +12,7 @@ import (
 	"persistor/internal/work"
 )
 
-// HubDrainer carries out work units of an Event Hub: a pull loop for each partition, a few at a time.
+// HubDrainer carries out work units of an Event Hub: a pull loop for each partition, or cell of one, a few at a time.
 type HubDrainer struct {
 	Draining
 	Hub             *eventhub.Hub
@@ -24,22 +24,29 @@ type HubDrainer struct {
 // Drain runs a unit and answers within its budget, or the worker's own if that is shorter. When ctx
 // ends, it stores what it holds and answers.
 func (d *HubDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
-	return d.run(ctx, unit, len(unit.Partitions), loops(unit), func(n int, deadline time.Time) work.Source {
-		return d.drain(ctx, unit, unit.Partitions[n], deadline)
+	if len(unit.Cells) > 0 {
+		connections := new(eventhub.Connections)
+		defer closeWithin(connections.Close, 2*time.Second)
+		return d.run(ctx, unit, len(unit.Cells), loops(unit), func(ctx context.Context, t turn) work.Source {
+			return d.drainCell(ctx, unit, unit.Cells[t.source], connections, t)
+		})
+	}
+	return d.run(ctx, unit, len(unit.Partitions), loops(unit), func(ctx context.Context, t turn) work.Source {
+		return d.drain(ctx, unit, unit.Partitions[t.source], t)
 	})
 }
 
 // drain runs one pull loop.
-func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string, deadline time.Time) work.Source {
+func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string, t turn) work.Source {
 	began := time.Now()
 	// Where the loop doesn't begin, nothing is known of the partition.
 	unread := func(end work.Ended) work.Source {
 		return work.Source{Partition: partition, Ended: end, Checkpoint: -1, Backlog: -1, ElapsedSeconds: time.Since(began).Seconds()}
 	}
-	if end := d.untaken(ctx, unit, deadline); end != "" {
+	if end := d.untaken(ctx, unit, t.deadline); end != "" {
 		return unread(end)
 	}
-	opening, cancel := context.WithDeadline(ctx, deadline)
+	opening, cancel := context.WithDeadline(ctx, t.deadline)
 	defer cancel()
 	from := d.From
 	if unit.From != nil {
@@ -62,12 +69,47 @@ func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string
 	if source == nil {
 		return work.Source{Partition: partition, Ended: work.Drained, Checkpoint: start.After, LostToRetention: lost, ElapsedSeconds: time.Since(began).Seconds()}
 	}
-	defer closeWithin(source.Close, 2*time.Second)
+	return d.pull(ctx, unit, partition, source, start, t)
+}
 
-	progress := new(pull.Progress)
-	defer d.watch(progress, api.Progress{Run: unit.Run, Unit: unit.Unit, Partition: partition, Last: start.Target})()
+// drainCell runs one pull loop over a cell.
+func (d *HubDrainer) drainCell(ctx context.Context, unit work.Unit, cell work.Cell, connections *eventhub.Connections, t turn) work.Source {
+	began := time.Now()
+	unread := func(end work.Ended) work.Source {
+		return work.Source{
+			Partition: cell.Partition, Cell: &work.Range{From: cell.From, To: cell.To}, Ended: end,
+			Checkpoint: cell.From - 1, Backlog: cell.To - cell.From + 1, ElapsedSeconds: time.Since(began).Seconds(),
+		}
+	}
+	if end := d.untaken(ctx, unit, t.deadline); end != "" {
+		return unread(end)
+	}
+	opening, cancel := context.WithDeadline(ctx, t.deadline)
+	defer cancel()
+	source, start, err := d.Hub.OpenCell(opening, cell, eventhub.OpenOptions{
+		Instance: "persistor " + unit.Run, Readers: loops(unit), Connections: connections,
+	})
+	if err != nil && ctx.Err() != nil {
+		return unread(work.Cancelled)
+	}
+	if err != nil {
+		s := unread(work.Failed)
+		s.Error = err.Error()
+		return s
+	}
+	return d.pull(ctx, unit, cell.Partition, source, start, t)
+}
+
+// pull runs a loop over a source, and closes it.
+func (d *HubDrainer) pull(ctx context.Context, unit work.Unit, partition string, source *eventhub.Source, start pull.Start, t turn) work.Source {
+	defer closeWithin(source.Close, 2*time.Second)
+	row := api.Progress{Run: unit.Run, Unit: unit.Unit, Partition: partition, Last: start.Target}
+	if start.Bounded {
+		row.Cell = &work.Range{From: start.After + 1, To: start.Target}
+	}
+	defer d.watch(t.progress, row)()
 	loop := pull.Partition{
-		Loop: d.loop(unit, loops(unit), deadline, progress), Source: source, Hub: d.HubText, Partition: partition,
+		Loop: d.loop(unit, loops(unit), t.deadline, t.progress), Source: source, Hub: d.HubText, Partition: partition,
 		Start: start, CheckpointEvery: d.CheckpointEvery,
 	}
 	defer d.Telemetry.Watch(ctx, &loop.Loop, telemetry.Loop{Source: telemetry.Partition, Partition: partition, Target: start.Target})()
@@ -75,7 +117,9 @@ func (d *HubDrainer) drain(ctx context.Context, unit work.Unit, partition string
 }
 
 // loops is how many loops of a unit run side by side.
-func loops(unit work.Unit) int { return max(min(unit.Tasks, len(unit.Partitions)), 1) }
+func loops(unit work.Unit) int {
+	return max(min(unit.Tasks, max(len(unit.Partitions), len(unit.Cells))), 1)
+}
 
 // Plan makes one unit of every partition that has a backlog, with the time that is left for it. It takes
 // half of the time that there is for a unit, at most.

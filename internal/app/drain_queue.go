@@ -41,10 +41,10 @@ const (
 func (d *QueueDrainer) Drain(ctx context.Context, unit work.Unit) work.Report {
 	loops := max(unit.Tasks, 1)
 	named := &sessionList{ids: unit.Sessions}
-	return d.run(ctx, unit, loops, loops, func(n int, deadline time.Time) work.Source {
-		began := time.Now()
+	return d.run(ctx, unit, loops, loops, func(ctx context.Context, t turn) work.Source {
+		began, n, deadline := time.Now(), t.source, t.deadline
 		l := queueLoop{
-			QueueDrainer: d, unit: unit, loops: loops, progress: new(pull.Progress),
+			QueueDrainer: d, unit: unit, loops: loops, progress: t.progress,
 			end: deadline.Add(-min(time.Second, d.budget(unit)/40)),
 			// What can't be stored is given back within the budget, too.
 			deadline: deadline.Add(-min(givingBack, d.budget(unit)/5)),

@@ -141,7 +141,7 @@ func TestLostAndForeignCheckpoints(t *testing.T) {
 
 	d.HubDrainer = d.drainer(eventhub.DirCheckpoints(t.TempDir())) // none
 	d.put(10)
-	if s := d.drain(work.Drained); s.Messages != 10 || s.AlreadyStored != 250 {
+	if s := d.drain(work.Drained); s.Messages != 10 || s.AlreadyStored != 0 { // what is stored isn't received
 		t.Errorf("without checkpoints: %+v", s)
 	}
 	foreign := eventhub.DirCheckpoints(t.TempDir())

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"persistor/internal/record"
 	"persistor/internal/work"
 )
 
@@ -68,6 +71,73 @@ func killAtRandom(t *testing.T, s *site, kills int) {
 	}
 	found := s.audit(t, folder)
 	t.Logf("%d kills, drained %d times over; the last: %d blobs, %d messages", kills, epoch, found.Blobs, found.Messages)
+}
+
+// Workers that read parts of one partition side by side are killed at any moment, each again and again until its part
+// is drained: the parts meet, and every event is stored, once.
+func TestKilledWorkersOfCells(t *testing.T) {
+	kills, size := int64(40), int64(6000)
+	if isSoak() {
+		kills, size = 200, record.CellSize
+	}
+	s := newSite(t, 1, 5*size)
+	s.settings = s.settings.with("BATCH_COUNT=300", "GET_METADATA=TRUE")
+	var units [3]work.Unit
+	for i := range int64(5) {
+		u := &units[i/2]
+		u.Run, u.Unit, u.Tasks = "kill", int(i/2), 2
+		u.Cells = append(u.Cells, work.Cell{Partition: "0", Range: work.Range{From: i * size, To: (i+1)*size - 1}})
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	var killed atomic.Int64
+	epoch := 0
+	for ; killed.Load() < kills; epoch++ {
+		folder := fmt.Sprintf("epoch%d", epoch)
+		var workers sync.WaitGroup
+		for i, unit := range units {
+			workers.Go(func() {
+				s.drainKilled(t, folder, unit, rand.New(rand.NewPCG(seed, uint64(epoch*len(units)+i))), &killed)
+			})
+		}
+		if workers.Wait(); t.Failed() {
+			return
+		}
+		s.audit(t, folder)
+	}
+	t.Logf("%d kills, drained %d times over", killed.Load(), epoch)
+}
+
+// drainKilled has workers drain a unit, and kills them at random until one is faster.
+func (s *site) drainKilled(t *testing.T, folder string, unit work.Unit, r *rand.Rand, killed *atomic.Int64) {
+	body, err := json.Marshal(unit)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for attempt := 0; ; attempt++ {
+		worker, err := tryStart(t, "worker", s.settings.with("STORE_PARAM="+folder))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		// Later and later, so that it comes to an end.
+		timer := time.AfterFunc(time.Duration(r.Int64N(int64(time.Duration(1+attempt)*100*time.Millisecond))), worker.kill)
+		var report work.Report
+		_, text, err := tryCall(worker.url+"/api/pull", string(body))
+		if !timer.Stop() && err != nil {
+			killed.Add(1)
+			continue
+		}
+		worker.kill()
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &report)
+		}
+		if err != nil || !drained(report) {
+			t.Errorf("neither killed nor drained: %v: %s", err, text)
+		}
+		return
+	}
 }
 
 // The same at every named step.

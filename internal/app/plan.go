@@ -4,30 +4,39 @@ import (
 	"context"
 	"errors"
 
+	"persistor/internal/backfill"
 	"persistor/internal/config"
 	"persistor/internal/fanout"
 	"persistor/internal/pull/eventhub"
 	"persistor/internal/pull/servicebus"
 )
 
-// openPlanner makes the planner of what the settings choose. The function returned gives back what it
-// holds.
-func openPlanner(ctx context.Context, c config.Invoker) (fanout.Planner, func(context.Context) error, error) {
+// source is what an invoker drains.
+type source struct {
+	planner fanout.Planner
+	hub     backfill.Hub                             // nil for Service Bus
+	waiting func(ctx context.Context) (int64, error) // how many messages of Service Bus wait; nil for an Event Hub
+	close   func(ctx context.Context) error          // gives back what it holds
+}
+
+// openSource opens what the settings choose.
+func openSource(ctx context.Context, c config.Invoker) (source, error) {
 	if c.Service != config.ServiceBus {
 		hub, err := openHub(ctx, c.Hub, c.Checkpoint, 0, 0)
 		if err != nil {
-			return nil, nil, err
+			return source{}, err
 		}
-		return fanout.HubPlanner{Hub: planner{hub}}, hub.Close, nil
+		return source{planner: fanout.HubPlanner{Hub: planner{hub}}, hub: planner{hub}, close: hub.Close}, nil
 	}
 	e, err := connectEntity(c.Queue, 0, 0)
 	if err != nil {
-		return nil, nil, err
+		return source{}, err
 	}
+	s := source{planner: fanout.QueuePlanner{Queue: entity{e}}, waiting: entity{e}.Backlog, close: e.Close}
 	if c.Queue.Sessions && !c.Queue.DeadLetter {
-		return fanout.SessionPlanner{Queue: entity{e}}, e.Close, nil
+		s.planner = fanout.SessionPlanner{Queue: entity{e}}
 	}
-	return fanout.QueuePlanner{Queue: entity{e}}, e.Close, nil
+	return s, nil
 }
 
 // planner is a hub as a planner sees it.

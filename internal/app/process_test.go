@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	case "worker":
 		os.Exit(Main(context.Background(), openFragileWorker))
 	case "invoker":
-		os.Exit(Main(context.Background(), OpenInvoker))
+		os.Exit(Main(context.Background(), openFragileInvoker))
 	case "push":
 		os.Exit(Main(context.Background(), openFragilePush))
 	}

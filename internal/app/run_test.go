@@ -260,7 +260,7 @@ func newRunner(t *testing.T, storage config.Storage, plan plannerFunc, log io.Wr
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &runner{dispatcher: d, planner: plan, lock: &runLock{at: storage, name: "_runs/hub.lock"}, log: newLog(log, slog.LevelInfo, "invoker")}
+	return &runner{dispatcher: d, planner: plan, lock: &runLock{storageOnDemand: &storageOnDemand{at: storage}, name: "_runs/hub.lock", log: newLog(log, slog.LevelInfo, "invoker")}, log: newLog(log, slog.LevelInfo, "invoker")}
 }
 
 type plannerFunc func(ctx context.Context, run fanout.Run) (fanout.Plan, error)

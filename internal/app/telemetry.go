@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"persistor/internal/api"
+	"persistor/internal/backfill"
 	"persistor/internal/config"
 	"persistor/internal/fanout"
 	"persistor/internal/host"
@@ -85,6 +86,21 @@ func (r toldRunner) Run(ctx context.Context, req fanout.Request) (fanout.Report,
 	}
 	end(about, time.Until(deadline))
 	return report, err
+}
+
+// toldWaves is an engine whose waves are told of; the engine is nil where no runs are kept.
+type toldWaves struct {
+	*backfill.Engine
+	telemetry *telemetry.Telemetry
+	timeout   time.Duration // of a wave's invocation, which the wave leaves a part of
+}
+
+// Wave carries out a wave.
+func (w toldWaves) Wave(ctx context.Context, m backfill.Message) error {
+	ctx, end := w.telemetry.Wave(ctx, m.Run)
+	err := w.Engine.Wave(ctx, m)
+	end(err, w.telemetry.Reserve(w.timeout))
+	return err
 }
 
 // toldFunction is a function of the push program whose invocations are told of. Their log lines have the invocation as run,

@@ -10,22 +10,27 @@ import (
 	"time"
 
 	"persistor/internal/api"
+	"persistor/internal/backfill"
 	"persistor/internal/fanout"
 	"persistor/internal/host"
 )
 
-// invokerFunctions are the invoker's functions by their folder's names: invoke, where the host doesn't forward
-// HTTP; schedule, a timer; and queue, a storage queue's messages. maxBudget is the most that a message may
-// ask for.
-func invokerFunctions(runs api.Runner, h http.Handler, maxBudget time.Duration, log *slog.Logger) map[string]host.Function {
-	t := &triggers{runs, maxBudget, log}
-	return map[string]host.Function{"invoke": host.HTTP(h, "/api/invoke"), "schedule": t.schedule, "queue": t.queue}
+// invokerFunctions are the invoker's functions by their folder's names: those of HTTP, where the host doesn't forward
+// it; schedule, a timer; queue, a storage queue's messages; and backfill, those of the queue by which waves are asked
+// for. maxBudget is the most that a message may ask for; waves has no engine where no runs are kept.
+func invokerFunctions(runs api.Runner, waves toldWaves, h http.Handler, maxBudget time.Duration, log *slog.Logger) map[string]host.Function {
+	t := &triggers{runs, waves, maxBudget, log}
+	return map[string]host.Function{
+		"invoke": host.HTTP(h, "/api/invoke"), "schedule": t.schedule, "queue": t.queue, "backfill": t.backfill,
+		"backfill_start": host.HTTP(h, "/api/backfill"), "runs": host.HTTP(h, "/api/runs", "id", "action"), "state": host.HTTP(h, "/api/status"),
+	}
 }
 
 // triggers start runs for the Functions host. Their reports go to the log, and in a word to the host's: it
 // has no use for a return value, and drops all that is said of a failure.
 type triggers struct {
 	runs      api.Runner
+	waves     toldWaves
 	maxBudget time.Duration
 	log       *slog.Logger
 }
@@ -66,6 +71,32 @@ func (t *triggers) queue(ctx context.Context, i *host.Invocation) (host.Response
 	}
 	req.Wait = true
 	return respond(t.runs.Run(ctx, req))
+}
+
+// backfill carries out a wave for each message. One that fails comes again.
+func (t *triggers) backfill(ctx context.Context, i *host.Invocation) (host.Response, error) {
+	_, payload, err := i.Payload()
+	var text json.RawMessage
+	if err == nil {
+		text, err = payload.JSON()
+	}
+	var m backfill.Message
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	if err == nil && (m.Run == "" || m.Wave < 1) {
+		err = errors.New(`want {"run": "...", "wave": 1}`)
+	}
+	switch {
+	case err != nil:
+		return host.Response{}, fmt.Errorf("read message: %w; it can't ever work, and ends in the poison queue", err)
+	case t.waves.Engine == nil:
+		return host.Response{}, errNoStorage
+	}
+	if err := t.waves.Wave(ctx, m); err != nil {
+		return host.Response{}, err
+	}
+	return host.Response{Logs: []string{fmt.Sprintf("wave %d of run %s is done with", m.Wave, m.Run)}}, nil
 }
 
 // respond says what became of a run.

@@ -10,6 +10,7 @@ import (
 	"persistor/internal/api"
 	"persistor/internal/config"
 	"persistor/internal/host"
+	"persistor/internal/ledger"
 	"persistor/internal/pull"
 	"persistor/internal/pull/servicebus"
 	"persistor/internal/record"
@@ -107,6 +108,9 @@ func NewQueueDrainer(ctx context.Context, c config.Worker, log *slog.Logger) (*Q
 func (d *Draining) open(ctx context.Context, c config.Worker, log *slog.Logger) (err error) {
 	if d.Store, err = openStore(ctx, c.Storage.Connection, c.Storage.Container, c.Storage.CreateContainer); err != nil {
 		return err
+	}
+	if documents, ok := d.Store.(ledger.Storage); ok {
+		d.Runs = ledger.New(documents, c.Source(), ledger.Retention{})
 	}
 	d.Folder = c.Storage.Folder
 	d.Format = record.Format{Metadata: c.Record.Metadata, Separator: c.Record.Separator}

@@ -66,9 +66,25 @@ type Invoker struct {
 	// Concurrency is how many calls to workers are under way at once; at least 1.
 	Concurrency int
 	// Units is N of runs whose request doesn't say it; 0 leaves it to the planner.
-	Units     int
+	Units int
+	// Runs says what becomes of runs' documents and where waves are asked for.
+	Runs      Runs
 	Telemetry Telemetry
 	Warnings  []string
+}
+
+// Runs is how runs are kept, and how those of several waves go on.
+type Runs struct {
+	// Queue is the queue of Azure Storage, in Storage's account, by whose messages waves are asked for under the
+	// Functions host; "" for none.
+	Queue string
+	// QueueService is the URI of its queue service, in the identity form of Storage's connection; "" where it
+	// follows from that of the blob service.
+	QueueService string
+	Age          time.Duration // that the document of a run that is over stays
+	Count        int           // documents that stay
+	// Shared tells that the workers' settings name the same storage, as far as can be told: it is not the checkpoints'.
+	Shared bool
 }
 
 // Server is how a program is reached.
@@ -156,11 +172,16 @@ func (i Invoker) Budget() time.Duration { return budget(i.Timeout) }
 
 // Source says which source's runs exclude each other: the namespace, and the hub with its consumer group or the
 // entity's path, in lower case, since the services don't tell cases apart.
-func (i Invoker) Source() string {
-	if i.Service == ServiceBus {
-		return i.Queue.Connection.Namespace() + "/" + strings.ToLower(i.Queue.Path())
+func (i Invoker) Source() string { return sourceOf(i.Service, i.Hub, i.Queue) }
+
+// Source is the same for the worker's units.
+func (w Worker) Source() string { return sourceOf(w.Service, w.Hub, w.Queue) }
+
+func sourceOf(service Service, hub Hub, queue Queue) string {
+	if service == ServiceBus {
+		return queue.Connection.Namespace() + "/" + strings.ToLower(queue.Path())
 	}
-	return i.Hub.Connection.Namespace() + "/" + strings.ToLower(i.Hub.Name+"/"+i.Hub.ConsumerGroup)
+	return hub.Connection.Namespace() + "/" + strings.ToLower(hub.Name+"/"+hub.ConsumerGroup)
 }
 
 func budget(timeout time.Duration) time.Duration { return timeout - min(timeout/10, 10*time.Second) }
@@ -217,18 +238,20 @@ func ReadInvoker(lookup Lookup) (Invoker, error) {
 			r.checkStorage(&i.Storage.Connection)
 		}
 		r.checkCheckpoint(&i.Checkpoint, i.Storage.Connection)
+		i.Runs.Shared = i.Storage.complete()
 		if !i.Storage.complete() {
 			i.Storage = Storage{Connection: i.Checkpoint.Connection, Container: i.Checkpoint.Container, CreateContainer: true}
 		}
 	case ServiceBus:
 		r.checkQueue(&i.Queue, topic)
-		if i.Storage.complete() {
+		if i.Runs.Shared = i.Storage.complete(); i.Runs.Shared {
 			r.checkStorage(&i.Storage.Connection)
 		} else {
 			i.Storage = Storage{}
-			r.warn("runs don't exclude each other, for there is no storage to keep a lease in: set %s and %s as the workers have them", storageSetting, containerSetting)
+			r.warn("runs don't exclude each other and none are kept, for there is no storage to keep a lease in: set %s and %s as the workers have them", storageSetting, containerSetting)
 		}
 	}
+	r.checkQueueService(i.Runs)
 	r.checkAccess(i.Server)
 	r.checkTelemetry(&i.Telemetry, sent, "invoker", i.Server.Hosted)
 	r.checkTargets(i.Targets, i.Server.Key)

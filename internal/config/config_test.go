@@ -154,6 +154,7 @@ func TestInvokerDefaults(t *testing.T) {
 		Delay:       250 * time.Millisecond,
 		Timeout:     180 * time.Second,
 		Concurrency: 64,
+		Runs:        Runs{Age: 30 * 24 * time.Hour, Count: 1000, Shared: true},
 	}
 	if diff := cmp.Diff(want, readInvoker(t)); diff != "" {
 		t.Error(diff)

@@ -224,9 +224,9 @@ func (c *Connection) checkStorage(r *reader, name string) {
 
 const developmentStorage = "UseDevelopmentStorage=true"
 
-// storageKeys are the keys of a storage connection string that the blob client reads. It knows them in
+// storageKeys are the keys of a storage connection string that the blob and queue clients read. They know them in
 // this spelling alone.
-var storageKeys = []string{"DefaultEndpointsProtocol", "AccountName", "AccountKey", "SharedAccessSignature", "BlobEndpoint", "EndpointSuffix"}
+var storageKeys = []string{"DefaultEndpointsProtocol", "AccountName", "AccountKey", "SharedAccessSignature", "BlobEndpoint", "QueueEndpoint", "EndpointSuffix"}
 
 func storageProblem(parts map[string]string) string {
 	if parts["Endpoint"] != "" && parts["AccountName"] == "" {
@@ -235,10 +235,11 @@ func storageProblem(parts map[string]string) string {
 	if p := parts["DefaultEndpointsProtocol"]; p != "" && p != "https" && p != "http" {
 		return "has a DefaultEndpointsProtocol that is neither https nor http"
 	}
-	if e := parts["BlobEndpoint"]; e != "" {
+	for _, name := range []string{"BlobEndpoint", "QueueEndpoint"} {
+		e := parts[name]
 		u, err := url.Parse(e)
-		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
-			return "has a BlobEndpoint that is not of the form https://HOST/"
+		if e != "" && (err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil || u.RawQuery != "") {
+			return "has a " + name + " that is not of the form https://HOST/"
 		}
 	}
 	switch {

@@ -197,6 +197,17 @@ func (r *reader) checkStorage(c *Connection) {
 	c.checkStorage(r, storageSetting)
 }
 
+// checkQueueService checks the URI of a queue service that was given.
+func (r *reader) checkQueueService(runs Runs) {
+	if runs.QueueService == "" {
+		return
+	}
+	u, err := url.Parse(runs.QueueService)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		r.problem(queueServiceSetting, "expected an https URI without a query, such as https://myaccount.queue.core.windows.net")
+	}
+}
+
 // checkCheckpoint falls back to the connection that blobs are stored by.
 func (r *reader) checkCheckpoint(c *Checkpoint, storage Connection) {
 	if c.Connection.IsZero() {

@@ -21,8 +21,11 @@ const (
 	sessionsSetting     = "SERVICE_BUS_SESSIONS"
 	storageSetting      = "PERSISTOR_STORAGE_CONNECTION_STRING"
 	containerSetting    = "PERSISTOR_CONTAINER_NAME"
+	queueServiceSetting = storageSetting + "__queueServiceUri"
 	keySetting          = "WORKER_KEY"
 	targetsSetting      = "FUNC_TO_INVOKE"
+
+	backfillQueueSetting = "PERSISTOR_BACKFILL_QUEUE"
 )
 
 // Where the programs listen when no setting says: not at the same port, so that both run on one machine.
@@ -80,6 +83,7 @@ func (i *Invoker) settings(topic *bool, sent *exports) []setting {
 			meaning: "How many units a run has that isn't told by `N`, as those of a timer. Needed for a queue without sessions where the invoker's identity may not know how many messages wait."},
 	)
 	all = append(all, triggerSettings()...)
+	all = append(all, i.Runs.settings()...)
 	all = append(all, i.Storage.leaseSettings()...)
 	all = append(all, i.Hub.settings()...)
 	all = append(all, i.Checkpoint.settings()...)
@@ -99,14 +103,29 @@ func triggerSettings() []setting {
 	}
 }
 
+// settings of the runs that are kept.
+func (r *Runs) settings() []setting {
+	return []setting{
+		{name: backfillQueueSetting, value: storageQueue(&r.Queue),
+			otherwise: "none: under the Functions host there is no backfill then; elsewhere the invoker carries the waves out by itself",
+			meaning:   "The queue, in the account of `" + storageSetting + "`, by whose messages a backfill goes on from wave to wave under the Functions host (function `backfill`). The invoker creates it, and sends the messages itself."},
+		{name: queueServiceSetting, value: text(&r.QueueService, "a URI"), otherwise: "that of `" + storageSetting + suffixBlobService + "`, with `queue` in place of `blob`",
+			meaning: "The URI of the account's queue service, such as `https://myaccount.queue.core.windows.net`, in the identity form. The Functions host reads it, too."},
+		{name: "RUNS_KEEP_DAYS", value: days(&r.Age, 1, 3650), fallback: "30",
+			meaning: "Days for which the document of a run that is over is kept, below `_runs` in `" + containerSetting + "`."},
+		{name: "RUNS_KEEP", value: whole(&r.Count, 1, 100_000), fallback: "1000",
+			meaning: "Documents of runs that are kept; of those that are over the oldest go first."},
+	}
+}
+
 // leaseSettings say where the lease of the run under way is kept: where the workers store, so that they are
 // the workers' settings.
 func (s *Storage) leaseSettings() []setting {
 	return append(storageConnection(&s.Connection, storageSetting,
-		"Connection string of the storage account that keeps the lease of the run under way, and the checkpoints where these have none of their own. Take the workers'.",
-		"of an Event Hub required, unless the identity form is used or the checkpoints have a connection of their own, which then keeps the lease; of Service Bus none, and runs don't exclude each other"),
-		setting{name: containerSetting, value: container(&s.Container), otherwise: "of an Event Hub the checkpoints' container, by their connection; of Service Bus none, and runs don't exclude each other",
-			meaning: "The container that keeps the lease of the run under way. Take the workers'."},
+		"Connection string of the storage account that keeps the lease of the run under way, the runs' documents, and the checkpoints where these have none of their own. Take the workers'.",
+		"of an Event Hub required, unless the identity form is used or the checkpoints have a connection of their own, which then keeps the lease; of Service Bus none: runs don't exclude each other, and none are kept"),
+		setting{name: containerSetting, value: container(&s.Container), otherwise: "of an Event Hub the checkpoints' container, by their connection; of Service Bus none: runs don't exclude each other, and none are kept",
+			meaning: "The container that keeps the lease of the run under way, and the runs' documents. Take the workers', who write there how far a run is, and look whether it is to be cancelled."},
 		setting{name: createSetting, value: boolean(&s.CreateContainer), fallback: "FALSE", meaning: createContainer},
 	)
 }

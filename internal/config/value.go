@@ -100,6 +100,17 @@ func seconds(into *time.Duration, lowest, highest time.Duration) value {
 	}}
 }
 
+// days takes whole days.
+func days(into *time.Duration, lowest, highest int) value {
+	var n int
+	v := whole(&n, lowest, highest)
+	return value{v.expected, func(text string) error {
+		err := v.parse(text)
+		*into = time.Duration(n) * 24 * time.Hour
+		return err
+	}}
+}
+
 // orZero takes 0 beside what v takes.
 func orZero(into *time.Duration, v value) value {
 	return value{"0, or " + v.expected, func(text string) error {

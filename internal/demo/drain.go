@@ -14,6 +14,7 @@ import (
 
 	"persistor/internal/api"
 	"persistor/internal/fanout"
+	"persistor/internal/terminal"
 	"persistor/internal/work"
 )
 
@@ -67,7 +68,7 @@ func (d *demo) invokeUntilDrained(ctx context.Context, result *Result) error {
 		}
 		switch left := report.RemainingBacklog; {
 		case fruitless > 0 && left > 0:
-			return fmt.Errorf("invoke: %s messages are left, but the last run stored none", group(left))
+			return fmt.Errorf("invoke: %s messages are left, but the last run stored none", terminal.Group(left))
 		case fruitless == maxFruitless: // how much is left isn't known, and another run might tell
 			return fmt.Errorf("invoke: the last %d runs stored nothing, and can't tell that nothing is left", fruitless)
 		}
@@ -98,7 +99,7 @@ func (d *demo) invoke(ctx context.Context) (report fanout.Report, err error) {
 	}
 	// A run that failed answers 502, with its report all the same.
 	if err := json.Unmarshal(body, &report); err != nil || report.Run == "" {
-		return report, fmt.Errorf("invoke: the invoker answered %s: %s", response.Status, cut(string(bytes.TrimSpace(body)), 300))
+		return report, fmt.Errorf("invoke: the invoker answered %s: %s", response.Status, terminal.Cut(string(bytes.TrimSpace(body)), 300))
 	}
 	return report, nil
 }

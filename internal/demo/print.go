@@ -13,12 +13,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"persistor/internal/audit"
 	"persistor/internal/fanout"
 	"persistor/internal/record"
 	"persistor/internal/store"
+	"persistor/internal/terminal"
 	"persistor/internal/work"
 )
 
@@ -89,13 +89,13 @@ func printUnits(w io.Writer, row string, units []fanout.UnitRow) {
 		}
 		for _, s := range u.Sources {
 			id := strings.TrimPrefix(s.Name(), row+" ")
-			line(unit, id, group(s.Sessions), group(s.Messages), group(s.Bytes), group(s.Blobs), fmt.Sprintf(" %8.2fs  %s", s.ElapsedSeconds, s.Ended))
+			line(unit, id, terminal.Group(s.Sessions), terminal.Group(s.Messages), terminal.Group(s.Bytes), terminal.Group(s.Blobs), fmt.Sprintf(" %8.2fs  %s", s.ElapsedSeconds, s.Ended))
 		}
 		if u.Error != "" {
 			fmt.Fprintf(w, "        %s\n", u.Error)
 		}
 	}
-	line("all", "", group(all.Sessions), group(all.Messages), group(all.Bytes), group(all.Blobs), "")
+	line("all", "", terminal.Group(all.Sessions), terminal.Group(all.Messages), terminal.Group(all.Bytes), terminal.Group(all.Blobs), "")
 }
 
 // printAudit is the audit in a few lines; problems, if there are any, follow it.
@@ -105,12 +105,12 @@ func printAudit(w io.Writer, a audit.Report) {
 		verdict = "NOT complete"
 	}
 	fmt.Fprintf(w, "  %s: %s messages in %s blobs%s, read and compared in %.2f s\n",
-		verdict, group(a.Messages), group(a.Blobs), extent(a), a.ElapsedSeconds)
-	fmt.Fprintf(w, "  gaps %s, duplicates %s, missing %s, altered %s, ", group(a.Gaps), group(a.Duplicates), group(a.Missing), group(a.Altered))
+		verdict, terminal.Group(a.Messages), terminal.Group(a.Blobs), extent(a), a.ElapsedSeconds)
+	fmt.Fprintf(w, "  gaps %s, duplicates %s, missing %s, altered %s, ", terminal.Group(a.Gaps), terminal.Group(a.Duplicates), terminal.Group(a.Missing), terminal.Group(a.Altered))
 	if len(a.Entities) == 0 {
-		fmt.Fprintf(w, "lost to retention %s\n", group(a.LostToRetention))
+		fmt.Fprintf(w, "lost to retention %s\n", terminal.Group(a.LostToRetention))
 	} else {
-		fmt.Fprintf(w, "out of order %s\n", group(a.OutOfOrder))
+		fmt.Fprintf(w, "out of order %s\n", terminal.Group(a.OutOfOrder))
 	}
 	for _, p := range a.Problems {
 		fmt.Fprintln(w, "  !", p)
@@ -120,13 +120,13 @@ func printAudit(w io.Writer, a audit.Report) {
 // extent says what is stored is all of.
 func extent(a audit.Report) string {
 	if len(a.Entities) != 1 {
-		return fmt.Sprintf(" of %s partitions", group(int64(len(a.Partitions))))
+		return fmt.Sprintf(" of %s partitions", terminal.Group(int64(len(a.Partitions))))
 	}
 	of, e := "", a.Entities[0]
 	if e.Sessions > 0 {
-		of = fmt.Sprintf(" of %s sessions", group(e.Sessions))
+		of = fmt.Sprintf(" of %s sessions", terminal.Group(e.Sessions))
 	}
-	return of + fmt.Sprintf(", numbered %s to %s", group(e.From), group(e.To))
+	return of + fmt.Sprintf(", numbered %s to %s", terminal.Group(e.From), terminal.Group(e.To))
 }
 
 // listedFirst and listedLast are how many folders the tree shows at its beginning and its end, and how many
@@ -153,7 +153,7 @@ func printTree(w io.Writer, root string, blobs iter.Seq2[store.Blob, error]) err
 	}
 	for i, f := range shown {
 		if more := count - int64(len(shown)); i == listedFirst && more > 0 {
-			fmt.Fprintf(w, "  ├─ … %s more\n", group(more))
+			fmt.Fprintf(w, "  ├─ … %s more\n", terminal.Group(more))
 		}
 		f.print(w, i == len(shown)-1)
 	}
@@ -175,7 +175,7 @@ func (f folder) print(w io.Writer, last bool) {
 	fmt.Fprintf(w, "  %s %s/\n", branch, f.name)
 	for i, b := range f.shown {
 		if more := f.count - int64(len(f.shown)); i == listedFirst && more > 0 {
-			fmt.Fprintf(w, "  %s ├─ … %s more\n", trunk, group(more))
+			fmt.Fprintf(w, "  %s ├─ … %s more\n", trunk, terminal.Group(more))
 		}
 		branch := "├─"
 		if i == len(f.shown)-1 {
@@ -185,7 +185,7 @@ func (f folder) print(w io.Writer, last bool) {
 		if b.Metadata["count"] == "1" {
 			noun = "message"
 		}
-		fmt.Fprintf(w, "  %s %s %s  %11s bytes, %s %s\n", trunk, branch, path.Base(b.Name), group(b.Size), groupText(b.Metadata["count"]), noun)
+		fmt.Fprintf(w, "  %s %s %s  %11s bytes, %s %s\n", trunk, branch, path.Base(b.Name), terminal.Group(b.Size), terminal.GroupText(b.Metadata["count"]), noun)
 	}
 }
 
@@ -227,7 +227,7 @@ func printRecord(w io.Writer, content io.Reader, texts []string, width int) erro
 		return fmt.Errorf("lay out record: %w", err)
 	}
 	for l := range strings.Lines("  " + pretty.String() + "\n") {
-		fmt.Fprintln(w, cut(strings.TrimSuffix(l, "\n"), width))
+		fmt.Fprintln(w, terminal.Cut(strings.TrimSuffix(l, "\n"), width))
 	}
 	return nil
 }
@@ -262,45 +262,4 @@ func sample(content io.Reader, texts []string) ([]byte, error) {
 		return nil, fmt.Errorf("read record: the blob holds none")
 	}
 	return first, nil
-}
-
-// cut shortens a line to the columns of a terminal.
-func cut(line string, width int) string {
-	used, end := 0, 0 // columns, and bytes that leave one for the ellipsis
-	for i, r := range line {
-		if used += columns(r); used > width {
-			return line[:end] + "…"
-		}
-		if used < width {
-			end = i + utf8.RuneLen(r)
-		}
-	}
-	return line
-}
-
-// columns is how much room a character takes on a terminal: two for the scripts of East Asia and for
-// emoji, which begin where Hangul does. It is a rough rule; what it calls too wide is only cut earlier.
-func columns(r rune) int {
-	if r >= 0x1100 && (r < 0x2000 || r >= 0x2e80) {
-		return 2
-	}
-	return 1
-}
-
-// group writes a number with separators between thousands.
-func group(n int64) string { return groupText(strconv.FormatInt(n, 10)) }
-
-func groupText(digits string) string {
-	sign := ""
-	if strings.HasPrefix(digits, "-") {
-		sign, digits = "-", digits[1:]
-	}
-	var b strings.Builder
-	for i, d := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(d)
-	}
-	return sign + b.String()
 }

@@ -147,30 +147,3 @@ func TestAuditInAFewLines(t *testing.T) {
 		}
 	}
 }
-
-func TestGroup(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", -123456: "-123,456", 1234567890: "1,234,567,890"} {
-		if got := group(n); got != want {
-			t.Errorf("group(%d) is %q, want %q", n, got, want)
-		}
-	}
-}
-
-func TestCutCountsColumns(t *testing.T) {
-	for _, test := range []struct {
-		line  string
-		width int
-		want  string
-	}{
-		{"abc", 3, "abc"},
-		{"abcd", 3, "ab…"},
-		{"水温", 4, "水温"},
-		{"水温です", 4, "水…"},
-		{"水温です", 5, "水温…"},
-		{"Наля", 3, "На…"},
-	} {
-		if got := cut(test.line, test.width); got != test.want {
-			t.Errorf("cut %q to %d is %q, want %q", test.line, test.width, got, test.want)
-		}
-	}
-}

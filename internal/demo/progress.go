@@ -7,6 +7,8 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+
+	"persistor/internal/terminal"
 )
 
 // progress shows how far something is that goes on in several parts. Its methods are called by one
@@ -58,7 +60,7 @@ func newBars(w io.Writer, width int, what string, parts []part) *bars {
 			mpb.BarStyle().Lbound("▕").Filler("█").Tip("█").Padding("░").Rbound("▏"),
 			mpb.PrependDecorators(decor.Name("  "+p.name, decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(
-				decor.Any(func(s decor.Statistics) string { return group(s.Current) + " of " + group(s.Total) }, decor.WCSyncSpace),
+				decor.Any(func(s decor.Statistics) string { return terminal.Group(s.Current) + " of " + terminal.Group(s.Total) }, decor.WCSyncSpace),
 			),
 		))
 	}
@@ -115,7 +117,7 @@ func (l *lines) tell() {
 			complete++
 		}
 	}
-	fmt.Fprintf(l.w, "  %s %s of %s", l.what, group(sum(l.done)), group(total(l.parts)))
+	fmt.Fprintf(l.w, "  %s %s of %s", l.what, terminal.Group(sum(l.done)), terminal.Group(total(l.parts)))
 	if len(l.parts) > 1 {
 		fmt.Fprintf(l.w, ", %d of %d partitions complete", complete, len(l.parts))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"persistor/internal/message"
+	"persistor/internal/terminal"
 )
 
 // sessions is a queue whose messages come in sessions, one for each machine: a receiver takes one session
@@ -13,7 +14,7 @@ type sessions struct{ queue }
 func (s sessions) setup() setup {
 	at := s.queue.setup()
 	at.machines = min(s.Sessions, s.Events)
-	at.title += fmt.Sprintf(" with %s sessions", group(int64(at.machines)))
+	at.title += fmt.Sprintf(" with %s sessions", terminal.Group(int64(at.machines)))
 	at.namespace.Queues[0].Sessions = true
 	at.settings = append(at.settings, "SERVICE_BUS_SESSIONS=TRUE")
 	at.shows = []string{`"session_id"`}

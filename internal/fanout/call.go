@@ -38,6 +38,9 @@ const (
 // errDrain is the kind of failure where a worker ran the unit, and the unit failed.
 var errDrain = errors.New("drain failed")
 
+// errStopped is the failure of a unit that was not sent, or not sent again, because the run is to end.
+var errStopped = errors.New("not sent: the run was cancelled")
+
 // call is one unit on its way: sent, and sent again, until it has an answer, has failed for good, or
 // the time is up.
 //
@@ -48,6 +51,7 @@ type call struct {
 	dispatcher *Dispatcher
 	unit       work.Unit
 	end        deadline
+	stopped    <-chan struct{} // see [Request.Stopped]
 
 	began    time.Time
 	row      UnitRow
@@ -98,6 +102,15 @@ func (c *call) do(ctx context.Context) UnitRow {
 	return c.row
 }
 
+func (c *call) isStopped() bool {
+	select {
+	case <-c.stopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // worker is the one whose turn it is: each unit starts at another one, and goes on to the next.
 func (c *call) worker() *url.URL {
 	return c.dispatcher.workers[c.turn()]
@@ -120,6 +133,9 @@ func (c *call) RoundTrip(outer *http.Request) (*http.Response, error) {
 // attempt sends the unit once and takes the answer into the row. It returns the response, its body read
 // and closed, when there was one, and an error unless the unit is done.
 func (c *call) attempt(ctx context.Context) (resp *http.Response, err error) {
+	if c.isStopped() {
+		return nil, errStopped
+	}
 	worker, budget := c.turn(), time.Until(c.end.worker)
 	if ctx.Err() != nil || budget <= 0 {
 		return nil, c.unanswered(ctx)
@@ -227,6 +243,11 @@ func (c *call) parse(body []byte) (work.Report, error) {
 		default:
 			return r, fmt.Errorf("it is about %q, which was not asked for", cut(name))
 		}
+		if s.Cell != nil {
+			if err := c.checkCell(s); err != nil {
+				return r, err
+			}
+		}
 		if !s.Ended.OK() {
 			r.Status = Failed
 		}
@@ -237,11 +258,25 @@ func (c *call) parse(body []byte) (work.Report, error) {
 	return r, nil
 }
 
-// rowsOf names the rows that the report of a unit has: one of each partition, or of each receiver.
+// checkCell checks that a row is about a cell of the unit, and a place in it: a checkpoint may be made of that.
+func (c *call) checkCell(s work.Source) error {
+	if !slices.Contains(c.unit.Cells, work.Cell{Partition: s.Partition, Range: *s.Cell}) {
+		return fmt.Errorf("it is about %q to %d, which was not asked for", cut(s.Name()), s.Cell.To)
+	}
+	if s.Checkpoint < s.Cell.From-1 || s.Checkpoint > s.Cell.To {
+		return fmt.Errorf("it says that %s to %d is stored up to %d", s.Name(), s.Cell.To, s.Checkpoint)
+	}
+	return nil
+}
+
+// rowsOf names the rows that the report of a unit has: one of each partition or cell, or of each receiver.
 func rowsOf(unit work.Unit) []string {
 	var names []string
 	for _, id := range unit.Partitions {
 		names = append(names, work.Source{Partition: id}.Name())
+	}
+	for _, c := range unit.Cells {
+		names = append(names, rowOf(c).Name())
 	}
 	for i := range receiversOf(unit) {
 		names = append(names, work.Source{Receiver: &i}.Name())
@@ -252,7 +287,7 @@ func rowsOf(unit work.Unit) []string {
 // again is go-retryablehttp's CheckRetry: whether a worker may do better on another attempt, in time.
 // It never returns an error: c.last has what went wrong.
 func (c *call) again(ctx context.Context, resp *http.Response, _ error) (bool, error) {
-	if c.last == nil || ctx.Err() != nil || time.Until(c.end.worker) <= 0 || c.final(resp) {
+	if c.last == nil || ctx.Err() != nil || time.Until(c.end.worker) <= 0 || c.isStopped() || c.final(resp) {
 		return false, nil
 	}
 	c.wait = c.backoff()

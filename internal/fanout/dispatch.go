@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -38,6 +39,8 @@ type Options struct {
 	Transport http.RoundTripper
 	// Tracer makes the spans of the calls; nil records none.
 	Tracer trace.Tracer
+	// Ended, unless nil, is told of every unit that has ended; it may be called concurrently.
+	Ended func(context.Context, UnitRow)
 }
 
 // Dispatcher sends units to workers. It may be used by several runs at once.
@@ -49,6 +52,7 @@ type Dispatcher struct {
 	limit     int
 	transport http.RoundTripper
 	tracer    trace.Tracer
+	ended     func(context.Context, UnitRow)
 }
 
 // NewDispatcher checks o.
@@ -59,7 +63,7 @@ func NewDispatcher(o Options) (*Dispatcher, error) {
 	if o.Budget <= 0 {
 		return nil, fmt.Errorf("read budget: INVOKER_TIMEOUT is %v: want more than 0", o.Budget)
 	}
-	d := &Dispatcher{key: o.Key, delay: max(0, o.Delay), budget: o.Budget, limit: o.Limit, transport: o.Transport, tracer: o.Tracer}
+	d := &Dispatcher{key: o.Key, delay: max(0, o.Delay), budget: o.Budget, limit: o.Limit, transport: o.Transport, tracer: o.Tracer, ended: o.Ended}
 	for i, raw := range o.Workers {
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -114,12 +118,23 @@ func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Repor
 
 	rows := make([]UnitRow, len(plan.Units))
 	delay := d.stagger(len(plan.Units), d.Budget(req))
+	var telling sync.Mutex
 	var calls errgroup.Group // without a context: nobody's failure is the others' concern
 	calls.SetLimit(d.limit)
 	for i, unit := range plan.Units {
 		sleep(ctx, time.Until(began.Add(time.Duration(i)*delay)))
 		calls.Go(func() error {
-			rows[i] = newCall(d, unit, end).do(ctx)
+			c := newCall(d, unit, end)
+			c.stopped = req.Stopped
+			rows[i] = c.do(ctx)
+			if d.ended != nil {
+				d.ended(ctx, rows[i])
+			}
+			if req.Ended != nil {
+				telling.Lock()
+				defer telling.Unlock()
+				req.Ended(rows[i])
+			}
 			return nil
 		})
 	}

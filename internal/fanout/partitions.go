@@ -106,11 +106,14 @@ func NewPlan(run Run, parts []Partition, req Request) (Plan, error) {
 	return plan, nil
 }
 
-// choose returns the partitions asked for, or all, in the order of their ids: 2 before 10.
+// compareIDs orders the ids of partitions, which are numbers: 2 before 10.
+func compareIDs(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+}
+
+// choose returns the partitions asked for, or all, in the order of their ids.
 func choose(parts []Partition, asked []string) ([]Partition, error) {
-	parts = slices.SortedFunc(slices.Values(parts), func(a, b Partition) int {
-		return cmp.Or(cmp.Compare(len(a.ID), len(b.ID)), cmp.Compare(a.ID, b.ID))
-	})
+	parts = slices.SortedFunc(slices.Values(parts), func(a, b Partition) int { return compareIDs(a.ID, b.ID) })
 	if len(asked) == 0 {
 		return parts, nil
 	}

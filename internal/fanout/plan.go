@@ -74,6 +74,11 @@ type Request struct {
 	Beside bool
 	// Wait has a run that isn't Beside wait for the other one's end, rather than be refused.
 	Wait bool
+	// Ended, unless nil, is called when a unit has ended, one call at a time and before Dispatch returns.
+	Ended func(UnitRow)
+	// Stopped, unless nil, is closed when nothing more is to be begun: units that are under way end as their workers
+	// see fit, those that failed or were cut short are not sent again, and others are not sent.
+	Stopped <-chan struct{}
 }
 
 // refuse returns an [ErrRequest] for a request that asks for something that the kind of units doesn't
@@ -119,7 +124,8 @@ type Plan struct {
 	Kind work.Kind
 	// Units is empty when there is nothing to do.
 	Units []work.Unit
-	// Backlog is each planned partition's, by id; nil for Service Bus.
+	// Backlog is each planned partition's, by id; nil for Service Bus. Of cells it counts all that was to be planned,
+	// whether or not the units have room for it.
 	Backlog map[string]int64
 	// Waiting is how many messages wait in the queue or subscription; -1 when that isn't known, and 0 for
 	// an Event Hub.

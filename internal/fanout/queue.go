@@ -165,9 +165,9 @@ func queueUnit(run Run, number int, req Request) work.Unit {
 	return work.Unit{Run: run.ID, Unit: number, Tasks: max(1, req.PerFunc), Batch: req.Batch}
 }
 
-// receiversOf is how many receivers a unit of Service Bus has; 0 for one of partitions.
+// receiversOf is how many receivers a unit of Service Bus has; 0 for one of partitions or cells.
 func receiversOf(unit work.Unit) int {
-	if len(unit.Partitions) > 0 {
+	if len(unit.Partitions) > 0 || len(unit.Cells) > 0 {
 		return 0
 	}
 	return max(1, unit.Tasks)

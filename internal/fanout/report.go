@@ -76,11 +76,12 @@ type UnitRow struct {
 	Unit int `json:"unit"`
 	// Worker is the URL called last, without what may be secret in it; empty when none was called.
 	Worker string `json:"worker"`
-	// Partitions are those of an Event Hub that the unit drains; Receivers is how many loops it has on
-	// Service Bus.
-	Partitions []string `json:"partitions,omitempty"`
-	Receivers  int      `json:"receivers,omitempty"`
-	Status     string   `json:"status"`
+	// Partitions are those of an Event Hub that the unit drains, or Cells the parts of them; Receivers is how many
+	// loops it has on Service Bus.
+	Partitions []string    `json:"partitions,omitempty"`
+	Cells      []work.Cell `json:"cells,omitempty"`
+	Receivers  int         `json:"receivers,omitempty"`
+	Status     string      `json:"status"`
 	// Ended is the end that says most among its sources': see worst.
 	Ended work.Ended `json:"ended"`
 	Error string     `json:"error,omitempty"`
@@ -94,7 +95,7 @@ type UnitRow struct {
 }
 
 func newRow(unit work.Unit) UnitRow {
-	return UnitRow{Unit: unit.Unit, Partitions: unit.Partitions, Receivers: receiversOf(unit), Sources: []work.Source{}}
+	return UnitRow{Unit: unit.Unit, Partitions: unit.Partitions, Cells: unit.Cells, Receivers: receiversOf(unit), Sources: []work.Source{}}
 }
 
 // add takes one attempt's answer into the row. What was done adds up over attempts; how a partition or
@@ -116,8 +117,9 @@ func (row *UnitRow) add(answer work.Report) {
 		s.Abandoned += old.Abandoned
 		s.Sessions += old.Sessions
 		s.ElapsedSeconds += old.ElapsedSeconds
-		if s.Backlog < 0 { // not known by this attempt
-			s.Backlog, s.Checkpoint = old.Backlog, old.Checkpoint
+		// Not known by this attempt, or less far: the turn of a cell may have come in an earlier one alone.
+		if s.Backlog < 0 || s.Cell != nil && s.Checkpoint < old.Checkpoint {
+			s.Backlog, s.Checkpoint, s.Offset = old.Backlog, old.Checkpoint, old.Offset
 		}
 		for _, r := range old.LostToRetention {
 			if !slices.Contains(s.LostToRetention, r) {
@@ -171,9 +173,12 @@ func newReport(plan Plan, rows []UnitRow, elapsed time.Duration) Report {
 			r.addSource(row.Unit, s)
 		}
 	}
-	if plan.Kind == work.Partitions {
+	switch plan.Kind {
+	case work.Partitions:
 		r.RemainingBacklog = remainingInPartitions(plan, rows)
-	} else {
+	case work.Cells:
+		r.RemainingBacklog = remainingInCells(plan, rows)
+	default:
 		r.RemainingBacklog = r.remainingInQueue(plan)
 	}
 	return r

@@ -129,7 +129,8 @@ func (a *attached) start(t *testing.T, change ...func(*hosttest.Options)) {
 	}
 	a.host = a.run(t, "app", program, with(map[string]string{}, a.more...), change...)
 	if a.invoked() {
-		a.invoker = a.run(t, "app"+invokerSuffix, "invoker", with(map[string]string{}, append(a.more, "FUNC_TO_INVOKE", a.host.URL()+"/api/pull?code="+a.host.FunctionKey())...))
+		a.invoker = a.run(t, "app"+invokerSuffix, "invoker", with(map[string]string{}, append(a.more,
+			"FUNC_TO_INVOKE", a.host.URL()+"/api/pull?code="+a.host.FunctionKey(), "AzureWebJobs.backfill.Disabled", "true")...)) // a directory has no queues
 	}
 }
 

@@ -110,6 +110,7 @@ func (s *site) host(t *testing.T, name, program string, more ...string) *hosttes
 		"SERVICE_BUS_BINDING_QUEUE_NAME": "orders", "SERVICE_BUS_BINDING_CONNECTION_STRING": s.emulator.ConnectionString(),
 		"EVENT_HUB_NAME": "rides", "EVENT_HUB_CONN_STRING": s.emulator.ConnectionString(), "EVENT_HUB_CHECKPOINT_CONTAINER": "checkpoints",
 		"SERVICE_BUS_QUEUE_NAME": "orders", "SERVICE_BUS_CONNECTION_STRING": s.emulator.ConnectionString(),
+		"AzureWebJobs.backfill.Disabled": "true", // a directory has no queues
 	}
 	return s.run(t, name, program, with(settings, more...))
 }

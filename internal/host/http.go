@@ -12,16 +12,17 @@ import (
 	"strings"
 )
 
-// HTTP makes a Function of an HTTP function that the host doesn't forward: it asks h for path, and answers
+// HTTP makes a Function of an HTTP function that the host doesn't forward: it asks h for path, followed by what the
+// caller gave for the named parameters of the route, and answers
 // h's status, headers and body as the output res. Whatever h answers, the invocation succeeds, for of one that
 // fails the caller would see a bare 500.
-func HTTP(h http.Handler, path string) Function {
+func HTTP(h http.Handler, path string, parameters ...string) Function {
 	return func(ctx context.Context, i *Invocation) (Response, error) {
 		_, payload, err := i.Payload()
 		if err != nil {
 			return Response{}, err
 		}
-		r, err := request(ctx, payload, path)
+		r, err := request(ctx, payload, path, parameters)
 		if err != nil {
 			return Response{}, fmt.Errorf("read HTTP request: %w", err)
 		}
@@ -37,13 +38,14 @@ func HTTP(h http.Handler, path string) Function {
 
 // request rebuilds the caller's request from what the host tells of it. A body is missing when the caller gave no
 // Content-Length (azure-functions-host issues 4926 and 7930).
-func request(ctx context.Context, p Payload, path string) (*http.Request, error) {
+func request(ctx context.Context, p Payload, path string, parameters []string) (*http.Request, error) {
 	var wire struct {
 		URL     string `json:"Url"`
 		Method  string
 		Query   json.RawMessage
 		Headers map[string]oneOrMore
 		Body    json.RawMessage
+		Params  map[string]any
 	}
 	object, err := p.JSON()
 	if err != nil {
@@ -56,6 +58,11 @@ func request(ctx context.Context, p Payload, path string) (*http.Request, error)
 	for name, values := range wire.Headers {
 		for _, value := range values {
 			header.Add(name, value)
+		}
+	}
+	for _, name := range parameters {
+		if value, _ := wire.Params[name].(string); value != "" {
+			path += "/" + value
 		}
 	}
 	target := url.URL{Path: path, RawQuery: rawQuery(wire.URL, wire.Query)}

@@ -47,6 +47,7 @@ func (r *Run) bound() {
 	r.Waves = slices.Clone(r.Waves[max(0, len(r.Waves)-MaxWaves):])
 	r.Errors = slices.Clone(r.Errors[max(0, len(r.Errors)-MaxErrors):])
 	r.Partitions = slices.Clone(r.Partitions)
+	r.Notes = r.Notes[:min(len(r.Notes), MaxNotes)]
 	for i := range r.Units {
 		r.Units[i].Error = cut(r.Units[i].Error)
 	}
@@ -62,7 +63,7 @@ func (r *Run) bound() {
 		r.Partitions[i].Offsets = maps.Clone(r.Partitions[i].Offsets)
 		r.Partitions[i].pruneOffsets()
 	}
-	for _, t := range []*time.Time{&r.Created, &r.Updated, &r.Ended, &r.Alive, &r.CancelRequested, &r.Request.From.Time, &r.Request.Until.Time} {
+	for _, t := range []*time.Time{&r.Created, &r.Updated, &r.Ended, &r.Alive, &r.NextAsked, &r.CancelRequested, &r.Request.From.Time, &r.Request.Until.Time} {
 		*t = inMilliseconds(*t)
 	}
 }

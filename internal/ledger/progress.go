@@ -39,12 +39,13 @@ type Row struct {
 }
 
 // Track writes how far a unit is, in place of what it wrote before, and reports whether it should stop: the run
-// is to be cancelled, is over, or is gone. Then nothing is written. It sets Updated.
+// is to be cancelled, or is over. Then nothing is written. It sets Updated. The error is an [ErrNoRun] where there is no
+// such run: whoever asked for the unit keeps runs elsewhere, most likely, and to stop for that would cost messages.
 func (l *Ledger) Track(ctx context.Context, run string, p Progress) (cancel bool, err error) {
 	r, _, err := l.read(ctx, run)
 	switch {
 	case errors.Is(err, document.ErrNotFound):
-		return true, nil
+		return false, fmt.Errorf("track unit %d: %w as %q in this container: the invoker's PERSISTOR_CONTAINER_NAME is to be the workers'", p.Unit, ErrNoRun, run)
 	case err != nil:
 		return false, err
 	case r.State.Over() || !r.CancelRequested.IsZero():

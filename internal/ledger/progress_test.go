@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -95,8 +96,8 @@ func TestTrackTellsWhenToStop(t *testing.T) {
 				t.Errorf("%d: there is %v", i, all)
 			}
 		}
-		if cancel, err := l.Track(t.Context(), "gone", ledger.Progress{}); !cancel || err != nil {
-			t.Errorf("Track of a run that is gone = %v, %v; want it to stop", cancel, err)
+		if cancel, err := l.Track(t.Context(), "gone", ledger.Progress{}); cancel || !errors.Is(err, ledger.ErrNoRun) {
+			t.Errorf("Track of a run that is kept elsewhere = %v, %v; want an error, and not that it stops", cancel, err)
 		}
 		if all := progressOf(t, l, "gone"); all != nil {
 			t.Errorf("of a run that is gone there is %v", all)

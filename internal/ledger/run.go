@@ -38,17 +38,27 @@ type Run struct {
 	// Wave counts the waves that were begun, from 1; Next is the number of the one that was asked for and not begun, 0 for none.
 	Wave int `json:"wave"`
 	Next int `json:"next_wave,omitempty"`
+	// NextAsked is when the wave Next was asked for; zero while it isn't known whether it was.
+	NextAsked time.Time `json:"next_asked,omitzero"`
+	// Invoker is a random mark of the one that carries out the wave under way, "" for none. One that no longer
+	// finds its own here has been taken for dead, and writes nothing more.
+	Invoker string `json:"invoker,omitempty"`
+	// Stalled counts the last waves in a row that stored nothing and left something to do.
+	Stalled int `json:"stalled_waves,omitempty"`
 
 	Counts Counts `json:"counts"`
 	// Errors are the last ones, oldest first, at most [MaxErrors].
 	Errors []Error `json:"errors,omitempty"`
-	// Retries counts how many times it was begun anew for what had failed.
+	// Notes say where the run differs from what was asked, a sentence each, at most [MaxNotes].
+	Notes []string `json:"notes,omitempty"`
+	// Retries counts how often the run was begun again after an end, or after it was abandoned.
 	Retries int `json:"retries,omitempty"`
 }
 
 const (
 	MaxWaves  = 100 // waves that a document names
 	MaxErrors = 50  // errors that a document names
+	MaxNotes  = 20  // notes that a document has
 )
 
 // Kind is what started a run.

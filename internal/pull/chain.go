@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"sync/atomic"
 	"time"
 
 	"persistor/internal/record"
@@ -36,12 +36,15 @@ type chain struct {
 	anchored  bool
 	after     int64     // everything up to here is stored, by this chain or another writer
 	offset    string    // of the message at after; "" when that isn't known
+	limit     int64     // nothing behind it is this loop's concern
 	looked    int64     // the day whose blobs were looked at
+	resolved  int64     // the message before which it is known what was stored, and what was lost; -1 for none
 	met       bool      // another writer was met, which may have stored something further on
 	open      link      // the blob that was stored to, or found, last; the one to append to if it ends at after
 	ahead     []stretch // what was found behind after, in order
 	settled   int64     // last checkpoint written by this loop; -1 when none
 	unsettled int64
+	reached   *atomic.Int64 // tells the gatherer of after; may be nil
 
 	tail Tail // where an earlier loop left off
 
@@ -61,17 +64,23 @@ type stretch struct {
 	end link
 }
 
+// leads reports whether a blob follows on from a stretch: its numbers do, and its messages are no older. Those of a hub
+// that was deleted since, and made anew under its name, are.
+func (s stretch) leads(next record.Span) bool {
+	older := !s.Latest.IsZero() && !next.Latest.IsZero() && s.Latest.Sub(next.Latest) >= time.Second
+	return next.First == s.Last+1 && !older
+}
+
 // keep implements [keeper].
 func (c *chain) keep(ctx context.Context, b *batch) error {
 	if t := c.tail; t.follows(b.firstLive()) {
 		c.anchored, c.after, c.open, c.ahead, c.looked = true, t.after, t.open, t.ahead, t.looked
 	}
 	c.tail = Tail{} // it is for the first batch
-	if !c.anchored {
-		c.anchored, c.after = true, b.firstLive()-1
-	}
+	defer c.tell()
+	c.anchor(b.firstLive())
 	c.skip(b)
-	if b.len() > 0 && (day(b.enqueued) != c.looked || b.firstLive() != c.after+1) {
+	if b.len() > 0 && (day(b.enqueued) != c.looked || b.firstLive() != c.after+1 && b.firstLive() != c.resolved) {
 		if err := c.look(ctx, b); err != nil {
 			return err
 		}
@@ -96,6 +105,21 @@ func (c *chain) keep(ctx context.Context, b *batch) error {
 		return c.finish(ctx)
 	}
 	return nil
+}
+
+// anchor has a chain that could begin anywhere begin at its first message.
+func (c *chain) anchor(first int64) {
+	if !c.anchored {
+		c.anchored, c.after = true, first-1
+	}
+}
+
+// tell says how far the chain is.
+func (c *chain) tell() {
+	if c.reached != nil {
+		c.reached.Store(c.after)
+	}
+	c.loop.Progress.reached(c.after)
 }
 
 // store puts b where the chain ends, or finds that another writer has put something there, and leaves out of
@@ -204,6 +228,9 @@ func (c *chain) meet(b *batch, at int64, end link, metadata map[string]string) e
 }
 
 func (c *chain) advance(s record.Span) {
+	if s.Last > c.limit {
+		s.Last, s.Offset = c.limit, ""
+	}
 	if s.Last > c.after {
 		c.unsettled += s.Last - c.after
 		c.after, c.offset = s.Last, s.Offset
@@ -245,8 +272,8 @@ func (c *chain) skip(b *batch) {
 // when that message is not the next one.
 func (c *chain) look(ctx context.Context, b *batch) error {
 	first := b.firstLive()
-	hole := work.Range{From: c.after + 1, To: first - 1}
-	today, err := c.stored(ctx, b, b.enqueued, hole.From, math.MaxInt64)
+	hole := work.Range{From: c.after + 1, To: min(first-1, c.limit)}
+	today, err := c.stored(ctx, b, b.enqueued, hole.From, c.limit)
 	if err != nil {
 		return err
 	}
@@ -264,7 +291,7 @@ func (c *chain) look(ctx context.Context, b *batch) error {
 		}
 		found, older = append(before.ranges, found...), before.older
 	}
-	c.looked, c.met = day(b.enqueued), false
+	c.looked, c.resolved, c.met = day(b.enqueued), first, false
 	c.lost = append(c.lost, gaps(hole, found)...)
 	c.open, c.ahead = today.before, nil
 	for _, s := range found {
@@ -273,6 +300,9 @@ func (c *chain) look(ctx context.Context, b *batch) error {
 		} else {
 			c.ahead = append(c.ahead, s)
 		}
+	}
+	if c.after > b.last() {
+		return c.reach(ctx, b)
 	}
 	return nil
 }
@@ -305,7 +335,7 @@ func (c *chain) stored(ctx context.Context, b *batch, on time.Time, from, throug
 			continue
 		}
 		here := link{blob.Name, s}
-		if n := len(f.ranges); n > 0 && s.First == f.ranges[n-1].Last+1 { // so that a day of blobs takes no memory
+		if n := len(f.ranges); n > 0 && f.ranges[n-1].leads(s) { // so that a day of blobs takes no memory
 			last := &f.ranges[n-1]
 			last.Last, last.Offset, last.Latest, last.end = s.Last, s.Offset, s.Latest, here
 		} else if s.Last >= from {

@@ -107,7 +107,7 @@ func eachMode(test func(t *testing.T, mode Append)) func(*testing.T) {
 
 // newChain is a chain that begins behind after; below -1: anywhere.
 func newChain(sink Sink, log Log, after int64, mode Append) *chain {
-	return &chain{loop: &Loop{Sink: sink, Folder: "hub", RunID: "r1", Append: mode, AppendBytes: 4000, MaxAppend: 1 << 20}, log: log, partition: "3", anchored: after >= -1, after: after, settled: after, looked: math.MinInt64}
+	return &chain{loop: &Loop{Sink: sink, Folder: "hub", RunID: "r1", Append: mode, AppendBytes: 4000, MaxAppend: 1 << 20}, log: log, partition: "3", anchored: after >= -1, after: after, settled: after, looked: math.MinInt64, resolved: -1, limit: math.MaxInt64}
 }
 
 // write stores messages from through to in batches of at most size, as one writer does; it stops before

@@ -149,7 +149,7 @@ func (g *gatherer) receive(ctx context.Context) state {
 	g.trouble, g.heard = nil, true
 	if len(g.pending) > 0 {
 		g.quiet = time.Now()
-		g.reader.came(g.pending)
+		g.pending = g.reader.came(g.pending)
 		g.Progress.received(int64(len(g.pending)))
 	}
 	return g.fill

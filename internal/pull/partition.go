@@ -3,6 +3,8 @@ package pull
 import (
 	"context"
 	"math"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"persistor/internal/message"
@@ -36,9 +38,15 @@ type Start struct {
 	Later bool
 	// Target is the last sequence number to reach.
 	Target int64
+	// Bounded has the loop take nothing behind Target, and write no checkpoint: it drains a cell, beside other loops.
+	Bounded bool
+	// Emptied is when the partition's last message was enqueued, where it holds none up to Target any more, nor behind
+	// it; zero where it does.
+	Emptied time.Time
 }
 
-// Partition drains one partition of an Event Hub, once, each message into exactly one blob.
+// Partition drains one partition of an Event Hub, or one cell of it, once, each message into exactly one blob. Where
+// its source is a [Seeker], what is stored already is passed over without being received, but for short stretches.
 type Partition struct {
 	Loop
 	Source    Log
@@ -73,7 +81,8 @@ func (t Tail) follows(n int64) bool {
 }
 
 // Run drains the partition until it reaches Start.Target, runs idle, out of time or into an error, or
-// until ctx ends. Backlog in the answer is counted against Start.Target.
+// until ctx ends. Backlog in the answer is counted against Start.Target. Of a cell, Checkpoint in the answer is how far
+// everything is stored, or known to be lost.
 func (p *Partition) Run(ctx context.Context) work.Source {
 	s, _ := p.Drain(ctx)
 	return s
@@ -84,7 +93,7 @@ func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	began := time.Now()
 	c := &chain{
 		loop: &p.Loop, log: p.Source, hub: p.Hub, partition: p.Partition, every: p.CheckpointEvery,
-		anchored: p.Start.Anchored, after: -1, settled: -1, looked: math.MinInt64,
+		anchored: p.Start.Anchored, after: -1, settled: -1, looked: math.MinInt64, resolved: -1, limit: math.MaxInt64,
 	}
 	if p.Tail != nil {
 		c.tail = *p.Tail
@@ -92,8 +101,7 @@ func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	if p.Start.Anchored {
 		c.after, c.settled = p.Start.After, p.Start.After
 	}
-	reading := &partitionReader{Log: p.Source, target: p.Start.Target, seen: p.Start.After, placed: !p.Start.Later}
-	end, err := p.run(ctx, reading, c)
+	end, err := p.drain(ctx, c)
 	if p.Tail != nil && c.looked != math.MinInt64 {
 		*p.Tail = Tail{seen: time.Now(), after: c.after, looked: c.looked, open: c.open, ahead: c.ahead}
 		if c.met {
@@ -104,15 +112,52 @@ func (p *Partition) Drain(ctx context.Context) (work.Source, error) {
 	s := c.report(end, err, time.Since(began))
 	s.Partition, s.Checkpoint, s.LostToRetention = p.Partition, c.settled, c.lost
 	s.Backlog = max(0, p.Start.Target-max(c.after, p.Start.After))
+	if p.Start.Bounded {
+		s.Cell = &work.Range{From: p.Start.After + 1, To: p.Start.Target}
+		s.Checkpoint, s.Offset = c.after, c.offset
+	}
 	return s, err
+}
+
+func (p *Partition) drain(ctx context.Context, c *chain) (work.Ended, error) {
+	reading := &partitionReader{Log: p.Source, target: p.Start.Target, bounded: p.Start.Bounded, seen: p.Start.After, placed: !p.Start.Later}
+	reading.seeker, _ = p.Source.(Seeker)
+	c.reached = &reading.stored
+	var k keeper = c
+	if p.Start.Bounded {
+		c.limit, c.every = p.Start.Target, math.MaxInt64
+		k = &cell{c, reading}
+	}
+	if !p.Start.Emptied.IsZero() {
+		reading.came([]message.Message{{SequenceNumber: p.Start.Target + 1, EnqueuedTime: p.Start.Emptied}})
+	} else if err := p.approach(ctx, reading, c); err != nil {
+		return work.Failed, err
+	}
+	return p.run(ctx, reading, k)
 }
 
 // partitionReader knows how far there is to go.
 type partitionReader struct {
 	Log
-	target int64
-	seen   int64 // last sequence number received, or the one to start behind
-	placed bool  // whether seen is known
+	seeker  Seeker // the same, if it is one
+	target  int64
+	bounded bool         // nothing behind target is taken
+	seen    int64        // last sequence number received, or the one to start behind
+	placed  bool         // whether seen is known
+	stored  atomic.Int64 // everything up to here is stored, as the keeper knows
+	behind  *entry       // the first message behind target, where the source has no more up to there
+}
+
+// Receive implements [Source]. A long stretch that turns out to be stored is passed over.
+func (r *partitionReader) Receive(ctx context.Context, count int) ([]message.Message, error) {
+	if to := r.stored.Load(); r.seeker != nil && r.placed && to-r.seen > worthSeeking {
+		r.seeker.Seek(ctx, to)
+		r.seen = to
+		if count = int(min(int64(count), r.left())); count == 0 {
+			return nil, nil
+		}
+	}
+	return r.Log.Receive(ctx, count)
 }
 
 func (r *partitionReader) left() int64 {
@@ -122,8 +167,14 @@ func (r *partitionReader) left() int64 {
 	return max(r.target-r.seen, 0)
 }
 
-func (r *partitionReader) came(messages []message.Message) {
+func (r *partitionReader) came(messages []message.Message) []message.Message {
 	r.seen, r.placed = messages[len(messages)-1].SequenceNumber, true
+	if !r.bounded || r.seen <= r.target {
+		return messages
+	}
+	n := slices.IndexFunc(messages, func(m message.Message) bool { return m.SequenceNumber > r.target })
+	r.behind = &entry{number: messages[n].SequenceNumber, enqueued: messages[n].EnqueuedTime}
+	return messages[:n]
 }
 
 // joins lets a batch hold sequence numbers without a hole, all of one cell (record.CellSize).

@@ -140,8 +140,8 @@ type reader interface {
 	Source
 	// left is how many messages are still to be received, as far as is known: 0 when there are no more.
 	left() int64
-	// came takes note of messages that were received, at least one.
-	came([]message.Message)
+	// came takes note of messages that were received, at least one, and returns those of them that are to be stored.
+	came([]message.Message) []message.Message
 	// joins reports whether m may be in one blob with what b holds, and takes note of it. An empty batch
 	// takes any message.
 	joins(b *batch, m *message.Message) bool

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -52,6 +53,54 @@ func EventName(folder, source, id string, at time.Time) string {
 		return EventDay(folder, at) + digest + ".txt"
 	}
 	return EventMinute(folder, at) + fmt.Sprintf("%02d-%s.txt", at.UTC().Second(), digest)
+}
+
+// EventBlob is what the name of a blob of Event Grid says.
+type EventBlob struct {
+	Folder string    // as given to EventName, without empty segments
+	Day    time.Time // midnight UTC of the day of At; zero when no time is known
+	At     time.Time // time of the event, to the second; that of the first, where events are appended
+	Digest string    // of source and id, 32 hexadecimal digits
+}
+
+// ParseEventName reads a name that EventName wrote, and refuses any other. A folder that was cut is returned as it
+// stands in the name.
+func ParseEventName(name string) (EventBlob, error) {
+	b, err := parseEventName(name)
+	if err != nil {
+		return EventBlob{}, fmt.Errorf("parse blob name %q: %w; expected {folder}/{yyyy}/{mm}/{dd}/{hhmmss}-{digest}.txt, or {folder}/undated/{digest}.txt", name, err)
+	}
+	return b, nil
+}
+
+func parseEventName(name string) (b EventBlob, err error) {
+	slash := strings.LastIndexByte(name, '/') + 1
+	days, file := name[:slash], name[slash:]
+	if folder, ok := strings.CutSuffix(days, undated+"/"); ok {
+		b.Digest = strings.TrimSuffix(file, ".txt")
+		days = folder
+	} else {
+		var ok bool
+		if days, b.Day, file, ok = cutDate(name, 1); !ok {
+			return b, errors.New("no date")
+		}
+		clock, digest, _ := strings.Cut(strings.TrimSuffix(file, ".txt"), "-")
+		at, err := time.Parse("150405", clock)
+		if err != nil || len(clock) != len("150405") {
+			return b, errors.New("no time of day")
+		}
+		hour, minute, second := at.Clock()
+		b.At = b.Day.Add(time.Duration(hour*3600+minute*60+second) * time.Second)
+		b.Digest = digest
+	}
+	if !isEventDigest(b.Digest) || !strings.HasSuffix(file, ".txt") {
+		return b, errors.New("no digest of 32 hexadecimal digits")
+	}
+	var ok bool
+	if b.Folder, ok = parseFolder(days); !ok {
+		return b, errors.New("not in canonical form")
+	}
+	return b, nil
 }
 
 // EventDay is what the names of a day's events begin with, those of the zero time where there is none.

@@ -30,6 +30,7 @@ type Reader struct {
 	next   int
 	offset int64 // of buf[next]
 	index  int64 // of the next record
+	last   []byte
 	err    error // that ended reading
 	parser parser
 }
@@ -49,6 +50,7 @@ func NewReader(r io.Reader, limit int) *Reader {
 // limit is such an error.
 func (r *Reader) Next() (*message.Message, error) {
 	line, err := r.line()
+	r.last = line
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +61,10 @@ func (r *Reader) Next() (*message.Message, error) {
 	r.index++
 	return m, err
 }
+
+// Line is the record that Next read last, as it is stored but for its separator; it is valid until the next call of
+// Next, and nil once that has failed for good.
+func (r *Reader) Line() []byte { return r.last }
 
 // line returns the next line that isn't blank, valid until the next call, and moves behind it.
 func (r *Reader) line() ([]byte, error) {

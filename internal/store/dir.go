@@ -13,6 +13,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -113,6 +114,12 @@ func OpenDir(root string, create bool) (*Dir, error) {
 		return nil, fmt.Errorf("open storage directory %s: %w", root, err)
 	}
 	return d, nil
+}
+
+// IsContainer reports whether OpenDir has ever opened dir: whether it is a container, or a directory like any other.
+func IsContainer(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(commitsDir)))
+	return err == nil && info.IsDir()
 }
 
 // Close gives the directory's handle back. Nothing else needs it: what was created is on disk.

@@ -14,7 +14,7 @@ import (
 	"persistor/internal/work"
 )
 
-// Run begins a run's span, which lasts until the report is given to end. That counts the run and its units, and sends what
+// Run begins a run's span, which lasts until the report is given to end. That counts the run, and sends what
 // was recorded within the time given.
 func (t *Telemetry) Run(ctx context.Context) (_ context.Context, end func(fanout.Report, time.Duration)) {
 	if t == nil {
@@ -29,17 +29,13 @@ func (t *Telemetry) Run(ctx context.Context) (_ context.Context, end func(fanout
 		if r.Status != fanout.NotBegun {
 			t.run.Record(ctx, r.ElapsedSeconds, metric.WithAttributes(status))
 		}
-		t.Units(ctx, r.Units)
 		t.Flush(within)
 	}
 }
 
-// Units counts the units of a run.
-func (t *Telemetry) Units(ctx context.Context, rows []fanout.UnitRow) {
-	if t == nil {
-		return
-	}
-	for _, row := range rows {
+// UnitEnded counts a unit of a run, or of a wave.
+func (t *Telemetry) UnitEnded(ctx context.Context, row fanout.UnitRow) {
+	if t != nil {
 		t.units.Add(ctx, 1, metric.WithAttributes(statusKey.String(row.Status), endedKey.String(string(row.Ended))))
 	}
 }
@@ -97,10 +93,21 @@ func (t *Telemetry) Invocation(ctx context.Context, id string) (_ context.Contex
 	}
 }
 
-// Wave counts a wave of a backfill.
-func (t *Telemetry) Wave(ctx context.Context, status string) {
-	if t != nil {
+// Wave begins the span of a wave of a run; end says how it ended, counts it, and sends what was recorded within the time given.
+func (t *Telemetry) Wave(ctx context.Context, run string) (_ context.Context, end func(error, time.Duration)) {
+	ctx = About(ctx, run, -1)
+	if t == nil {
+		return ctx, func(error, time.Duration) {}
+	}
+	ctx, span := t.tracer.Start(ctx, "wave", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(runKey.String(run)))
+	return ctx, func(err error, within time.Duration) {
+		status, why := fanout.OK, ""
+		if err != nil {
+			status, why = fanout.Failed, err.Error()
+		}
 		t.waves.Add(ctx, 1, metric.WithAttributes(statusKey.String(status)))
+		finish(span, why)
+		t.Flush(within)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package telemetry tells what the programs do: traces and metrics by OpenTelemetry, metrics for Prometheus to fetch, and
 // log lines that say which run, unit and trace they belong to.
 //
-//	run                      an invoker's run
+//	run, wave                an invoker's run, or a wave of one
 //	└─ call worker           each POST of a unit; its span travels in the header traceparent
 //	   └─ unit               the worker's answer to it
 //	      ├─ receive         a batch, from its first message until it is full

@@ -106,7 +106,9 @@ func TestOff(t *testing.T) {
 	endUnit(work.Report{}, time.Hour)
 	_, endInvocation := told.Invocation(ctx, "i")
 	endInvocation(errors.New("no"), time.Hour)
-	told.Wave(ctx, "ok")
+	_, endWave := told.Wave(ctx, "r")
+	endWave(nil, time.Hour)
+	told.UnitEnded(ctx, fanout.UnitRow{})
 	told.Flush(time.Hour)
 	if _, span := told.Tracer().Start(ctx, "s"); span.IsRecording() || told.Close(ctx) != nil {
 		t.Error("recording")
@@ -134,8 +136,10 @@ func tellAll(told *Telemetry) {
 	endUnit(work.Report{Status: "failed", Sources: []work.Source{
 		{Partition: "0", Ended: work.Failed, Error: "no", Backlog: 90}, {Ended: work.Drained, RedeliveryExpected: 4, Backlog: -1},
 	}}, time.Second)
-	told.Wave(ctx, "ok")
-	end(fanout.Report{Run: "r", Status: fanout.OK, ElapsedSeconds: 2, Units: []fanout.UnitRow{{Status: fanout.OK, Ended: work.Drained}}}, time.Second)
+	_, endWave := told.Wave(ctx, "r")
+	endWave(nil, time.Second)
+	told.UnitEnded(ctx, fanout.UnitRow{Status: fanout.OK, Ended: work.Drained})
+	end(fanout.Report{Run: "r", Status: fanout.OK, ElapsedSeconds: 2}, time.Second)
 }
 
 func scrape(told *Telemetry) string {

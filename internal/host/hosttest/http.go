@@ -62,11 +62,13 @@ func (h *Host) listenHTTP(ctx context.Context) (*front, error) {
 		if function.trigger.Route != nil {
 			route = *function.trigger.Route
 		}
-		if strings.ContainsAny(route, ":?*") {
+		if strings.ContainsAny(route, ":*=") {
 			return nil, fmt.Errorf("function %s: route %q: constraints and defaults are not supported", function.name, route)
 		}
-		path := "/" + strings.Trim(strings.Trim(prefix, "/")+"/"+strings.Trim(route, "/"), "/")
-		mux.Handle(path, f.throttled(f.route(function, parameters(route))))
+		for _, route := range variants(route) {
+			path := "/" + strings.Trim(strings.Trim(prefix, "/")+"/"+strings.Trim(route, "/"), "/")
+			mux.Handle(path, f.throttled(f.route(function, parameters(route))))
+		}
 	}
 	mux.HandleFunc("/runtime/webhooks/EventGrid", f.webhook)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -85,6 +87,27 @@ func slots(n *int) chan struct{} {
 		return nil
 	}
 	return make(chan struct{}, *n)
+}
+
+// variants are the routes that one stands for whose last parameters are optional ({name?}).
+func variants(route string) []string {
+	all := []string{strings.ReplaceAll(route, "?}", "}")}
+	for {
+		rest, last, more := cutLast(route)
+		if !more || !strings.HasPrefix(last, "{") || !strings.HasSuffix(last, "?}") {
+			return all
+		}
+		route = rest
+		all = append(all, strings.ReplaceAll(route, "?}", "}"))
+	}
+}
+
+func cutLast(route string) (rest, last string, ok bool) {
+	i := strings.LastIndex(route, "/")
+	if i < 0 {
+		return "", route, false
+	}
+	return route[:i], route[i+1:], true
 }
 
 // parameters are the names in braces of a route.

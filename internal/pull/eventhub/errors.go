@@ -59,6 +59,9 @@ func superseded(err error) bool {
 	return condition(err) == string(amqp.ErrCondStolen)
 }
 
+// crowded reports whether a partition has as many readers as it takes without owner levels: one of them may leave.
+func crowded(err error) bool { return condition(err) == string(amqp.ErrCondResourceLimitExceeded) }
+
 // fatal reports whether trying again can't help. The list is the client's own (azeventhubs 2.0.2,
 // internal/errors.go), which it applies only where it retries itself.
 func fatal(err error) bool {

@@ -19,7 +19,7 @@ import (
 // outage is how long a partition's connection may be lost before Receive gives up on it.
 const outage = time.Minute
 
-// Source reads one partition; it is a [pull.Source].
+// Source reads one partition, or a cell of it; it is a [pull.Seeker].
 type Source struct {
 	hub       *Hub
 	partition string
@@ -30,6 +30,7 @@ type Source struct {
 
 	client   *azeventhubs.ConsumerClient
 	receiver *azeventhubs.PartitionClient
+	single   bool // the receiver asks for nothing ahead
 	prefetch prefetch
 	failing  time.Time // since when nothing works; zero when it does
 }
@@ -44,6 +45,8 @@ type OpenOptions struct {
 	From *work.From
 	// Readers is how many partitions are read at once: they share the memory for prefetched events.
 	Readers int
+	// Connections, unless nil, are those that the source takes its own from, and gives it back to.
+	Connections *Connections
 }
 
 // Open prepares to read a partition from its checkpoint on, up to the last event that it holds by now.
@@ -118,7 +121,11 @@ func (s *Source) Receive(ctx context.Context, count int) ([]message.Message, err
 		case s.failing.IsZero():
 			s.failing = time.Now()
 		}
-		if fatal(err) || time.Since(s.failing) > outage {
+		switch {
+		case s.options.OwnerLevel == nil && crowded(err):
+			// Another attempt at the same cell may still be reading, and those who read others beside it.
+			s.closeReceiver(ctx)
+		case fatal(err) || time.Since(s.failing) > outage:
 			return nil, s.hub.explain("read partition "+s.partition+" of", err)
 		}
 		if !amqpclient.Pause(ctx, attempt) {
@@ -156,21 +163,65 @@ func (s *Source) receive(ctx context.Context, count int) ([]*azeventhubs.Receive
 
 func (s *Source) open() (err error) {
 	if s.client == nil {
-		if s.client, err = s.hub.connect(s.options.Instance); err != nil {
+		if s.client, err = s.connect(); err != nil {
 			return err
 		}
 	}
 	s.receiver, err = s.client.NewPartitionClient(s.partition, &azeventhubs.PartitionClientOptions{
 		StartPosition: s.position,
 		OwnerLevel:    s.options.OwnerLevel,
-		Prefetch:      s.prefetch.use(),
+		Prefetch:      s.ahead(),
 	})
 	return err
 }
 
+func (s *Source) connect() (*azeventhubs.ConsumerClient, error) {
+	if client := s.options.Connections.take(); client != nil {
+		return client, nil
+	}
+	return s.hub.connect(s.options.Instance)
+}
+
+// ahead is how many events the next receiver asks for ahead; below zero: none, but those that a call collects.
+func (s *Source) ahead() int32 {
+	if s.single {
+		return -1
+	}
+	return s.prefetch.use()
+}
+
 func (s *Source) closeReceiver(ctx context.Context) {
-	_ = s.receiver.Close(ctx) // what it holds is received again
+	if s.receiver != nil {
+		_ = s.receiver.Close(ctx) // what it holds is received again
+	}
 	s.receiver = nil
+}
+
+// Peek implements [pull.Seeker], with a receiver of its own that asks for one event.
+func (s *Source) Peek(ctx context.Context) ([]message.Message, error) {
+	s.closeReceiver(ctx)
+	position := s.position
+	s.single = true
+	messages, err := s.Receive(ctx, 1)
+	s.single = false
+	s.closeReceiver(ctx)
+	s.position = position
+	return messages, err
+}
+
+// Seek implements [pull.Seeker].
+func (s *Source) Seek(ctx context.Context, after int64) {
+	s.closeReceiver(ctx)
+	s.position = behind(after)
+}
+
+// behind is the place behind a sequence number, -1 for the beginning.
+func behind(sequence int64) azeventhubs.StartPosition {
+	if sequence < 0 {
+		earliest := true
+		return azeventhubs.StartPosition{Earliest: &earliest}
+	}
+	return azeventhubs.StartPosition{SequenceNumber: &sequence}
 }
 
 // convert makes messages of the events received, in memory that it uses again.
@@ -183,29 +234,18 @@ func (s *Source) convert() []message.Message {
 	return s.messages
 }
 
-// Checkpoint implements [pull.Source], in the format of the SDKs.
+// Checkpoint implements [pull.Log], in the format of the SDKs.
 func (s *Source) Checkpoint(ctx context.Context, mark pull.Mark) error {
-	err := s.hub.options.Checkpoints.SetCheckpoint(ctx, azeventhubs.Checkpoint{
-		FullyQualifiedNamespace: s.hub.namespace,
-		EventHubName:            s.hub.Name(),
-		ConsumerGroup:           s.hub.options.ConsumerGroup,
-		PartitionID:             s.partition,
-		SequenceNumber:          &mark.SequenceNumber,
-		Offset:                  &mark.Offset,
-	}, nil)
-	if err != nil {
-		return fmt.Errorf("set checkpoint of partition %s: %w; see EVENT_HUB_CHECKPOINT_CONTAINER", s.partition, amqpclient.OneLine(err))
-	}
-	return nil
+	return s.hub.checkpoint(ctx, s.partition, mark)
 }
 
-// Close ends the connection.
+// Close ends the connection, or gives it back where it is one of several that works.
 func (s *Source) Close(ctx context.Context) error {
 	var err error
 	if s.receiver != nil {
 		err = s.receiver.Close(ctx)
 	}
-	if s.client != nil {
+	if s.client != nil && (err != nil || !s.failing.IsZero() || !s.options.Connections.give(s.client)) {
 		err = errors.Join(err, s.client.Close(ctx))
 	}
 	return err

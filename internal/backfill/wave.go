@@ -1,0 +1,218 @@
+package backfill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"persistor/internal/fanout"
+	"persistor/internal/ledger"
+)
+
+const (
+	// stopGrace is how long workers have to say what they stored when the run is cancelled, before their calls are
+	// broken off.
+	stopGrace = 15 * time.Second
+	// concluding is what is kept of a wave's time, at most, for its checkpoints and its document.
+	concluding = 10 * time.Second
+)
+
+// Wave carries out a wave of a run, if it is this message's to do so, and asks for the next. It returns within the
+// dispatcher's budget. After an error the message is to come again; without one it has done what it can, also
+// where the wave was not its own. When ctx ends, what the workers hold is stored, and the wave ends early.
+func (e *Engine) Wave(ctx context.Context, m Message) error {
+	end := time.Now().Add(e.Dispatcher.Budget(fanout.Request{}))
+	mark := newMark()
+	var v verdict
+	var wait time.Duration
+	run, err := e.Ledger.Update(ctx, m.Run, func(run *ledger.Run) error {
+		before := run.State
+		v, wait = claim(run, m, mark, time.Now(), e.Timing.Alive)
+		if v != carryOut && run.State == before {
+			return errNoClaim
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, ledger.ErrNoRun):
+		e.Log.Warn("a wave was asked for of a run that has no document", "run", m.Run, "wave", m.Wave)
+		return nil
+	case err != nil && !errors.Is(err, errNoClaim):
+		return fmt.Errorf("claim wave %d of run %s: %w", m.Wave, m.Run, err)
+	}
+	switch v {
+	case postpone:
+		e.Log.Info("another invoker carries a wave out", "run", m.Run, "wave", m.Wave)
+		return e.Chain.Ask(ctx, m, wait)
+	case askAgain:
+		if run, err = e.Ledger.Read(ctx, m.Run); err != nil {
+			return err
+		}
+		return e.ask(ctx, run, 0)
+	case drop:
+		e.Log.Info("dropped a message that has come too late", "run", m.Run, "wave", m.Wave)
+		return nil
+	}
+	return e.carryOut(ctx, run, mark, end)
+}
+
+// wave is one that is being carried out.
+type wave struct {
+	*Engine
+	*keeper
+	run ledger.Run // as it was claimed
+	end time.Time
+}
+
+// carryOut carries out the wave that the run was claimed for.
+func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, end time.Time) error {
+	ctx, over := context.WithCancelCause(outer)
+	defer over(nil)
+	w := &wave{Engine: e, keeper: e.keep(ctx, run.ID, mark, over), run: run, end: end}
+	defer w.close()
+	release, err := w.lease(ctx)
+	defer release()
+	var outcome outcome
+	switch {
+	case errors.As(err, new(*fanout.UnderWayError)), err != nil && outer.Err() != nil:
+		return w.giveBack(outer, err)
+	case err != nil:
+		outcome.err = err
+	default:
+		outcome = w.work(ctx)
+	}
+	w.close()
+	after, err := w.conclude(outer, outcome)
+	if errors.Is(err, errSuperseded) || errors.Is(err, ledger.ErrNoRun) {
+		e.Log.Warn("gave a wave up", "run", run.ID, "wave", run.Wave, "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("end wave %d of run %s: %w", run.Wave, run.ID, err)
+	}
+	e.tell(after, outcome)
+	release() // before the next wave wants it
+	if after.Next == 0 || outer.Err() != nil {
+		return nil
+	}
+	return e.ask(outer, after, w.pause(after))
+}
+
+// lease waits for the source's lease for half of the wave's time. release gives it back, once; after an error it does
+// nothing.
+func (w *wave) lease(ctx context.Context) (release func(), err error) {
+	patient, cancel := context.WithDeadline(ctx, w.end.Add(-time.Until(w.end)/2))
+	defer cancel()
+	for {
+		release, err := w.Lock.Take(patient, fanout.Run{ID: w.run.ID, Start: time.Now()})
+		switch {
+		case err == nil:
+			return sync.OnceFunc(release), nil
+		case !errors.As(err, new(*fanout.UnderWayError)):
+			return func() {}, err
+		}
+		select {
+		case <-patient.Done():
+			return func() {}, err
+		case <-w.stopped:
+			return func() {}, err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// giveBack gives a wave that couldn't begin back to the chain.
+func (w *wave) giveBack(outer context.Context, why error) error {
+	w.close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(outer), writeTimeout)
+	defer cancel()
+	run, err := w.update(ctx, func(run *ledger.Run) error {
+		if !run.CancelRequested.IsZero() {
+			finish(run, ledger.Cancelled, time.Now())
+			return nil
+		}
+		requeue(run, time.Now(), w.Timing.Alive)
+		return nil
+	})
+	switch {
+	case errors.Is(err, errSuperseded), errors.Is(err, ledger.ErrNoRun):
+		return nil
+	case err != nil:
+		return fmt.Errorf("give back wave %d of run %s: %w", w.run.Wave, w.run.ID, err)
+	}
+	w.Engine.Log.Info("a wave waits for another run's end", "run", run.ID, "wave", run.Next, "error", why)
+	if run.Next == 0 || outer.Err() != nil {
+		return nil
+	}
+	return w.ask(ctx, run, w.Timing.Busy)
+}
+
+// outcome is what became of a wave.
+type outcome struct {
+	err        error // that kept it from being carried out
+	nothing    bool  // there was nothing to do
+	report     fanout.Report
+	checkpoint map[string]int64 // that were written, by partition
+}
+
+// work plans the wave, has the workers carry it out and moves the checkpoints.
+func (w *wave) work(ctx context.Context) (o outcome) {
+	plan, standing, err := w.plan(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	budget := time.Until(w.end)
+	budget -= min(concluding, budget/10)
+	planning, done := context.WithTimeout(ctx, writeTimeout)
+	_, err = w.update(planning, func(run *ledger.Run) error {
+		standing.apply(run)
+		planned(run, plan)
+		run.Alive = time.Now().Add(w.Timing.Alive)
+		return nil
+	})
+	done()
+	if err != nil {
+		return outcome{err: fmt.Errorf("write the wave's plan: %w", err)}
+	}
+	if len(plan.Units) > 0 {
+		go breakOff(ctx, cancel, w.stopped)
+		plan.Run.Start = time.Now()
+		req := w.request()
+		req.Budget, req.Stopped = budget, w.stopped
+		req.Ended = func(row fanout.UnitRow) {
+			if row.Status == fanout.OK || ctx.Err() == nil { // that this process ends is no failure of the unit's
+				w.unitEnded(row)
+			}
+		}
+		o.report = w.Dispatcher.Dispatch(ctx, plan, req)
+	}
+	o.nothing = len(plan.Units) == 0
+	if w.Hub != nil {
+		o.checkpoint, o.err = w.moveCheckpoints(ctx, standing)
+	}
+	return o
+}
+
+// breakOff ends the calls to the workers some time after the run is to be cancelled.
+func breakOff(ctx context.Context, cancel context.CancelCauseFunc, stopped <-chan struct{}) {
+	select {
+	case <-stopped:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-time.After(stopGrace):
+		cancel(errors.New("the run was cancelled"))
+	case <-ctx.Done():
+	}
+}
+
+// request is what is asked of each wave's units.
+func (w *wave) request() fanout.Request {
+	r := w.run.Request
+	return fanout.Request{N: r.N, PerFunc: r.PerFunc, Sessions: r.Sessions, Batch: r.Batch}
+}
