@@ -490,3 +490,35 @@ func TestPushedEventsAreToldOf(t *testing.T) {
 		}
 	}
 }
+
+// A backfill's waves are told of as runs are.
+func TestWavesAreToldOf(t *testing.T) {
+	t.Parallel()
+	c, s := newCollector(t), newSite(t, 2, 800)
+	s.settings = s.settings.with(c.told()...).with("GET_METADATA=TRUE")
+	worker := start(t, "worker", s.settings)
+	invoker := start(t, "invoker", s.settings.with("FUNC_TO_INVOKE="+worker.url+"/api/pull", "DELAY_BETWEEN_FUNCS=0"))
+	var run struct{ ID, State string }
+	if status, text := call(t, invoker.url+"/api/backfill", "{}", &run); status != http.StatusAccepted {
+		t.Fatalf("%d %s", status, text)
+	}
+	waitFor(t, "a wave to be told of", func() bool { return len(c.named("wave")) > 0 })
+	s.audit(t, hubName)
+	wave, calls := c.named("wave")[0], c.named("call worker")
+	if wave.service != "persistor-invoker" || attribute(wave.Attributes, "persistor.run") != run.ID || len(calls) == 0 {
+		t.Errorf("wave: %v, %d calls", wave, len(calls))
+	}
+	for _, one := range calls {
+		if !slices.Equal(one.ParentSpanId, wave.SpanId) {
+			t.Errorf("call: %v", one)
+		}
+	}
+	waitFor(t, "the metrics", func() bool {
+		return c.sum("persistor-invoker", "persistor.waves", "persistor.status", "ok") >= 1 && c.sum("persistor-invoker", "persistor.units", "persistor.status", "ok") >= 1
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.metrics["persistor-worker persistor.lag"]; m != nil {
+		t.Errorf("a part of a partition has a lag: %v", m)
+	}
+}

@@ -27,7 +27,12 @@ type Loop struct {
 	Partition string // "" for none
 	// Target is the last sequence number to be stored, below 0 where that isn't known.
 	Target int64
+	// Part says that it reads a part of the partition, which has neither a lag nor a checkpoint of its own.
+	Part bool
 }
+
+// whole reports whether the loop has a partition to itself.
+func (l Loop) whole() bool { return l.Partition != "" && !l.Part }
 
 // loop turns the steps of a pull loop into spans and metrics.
 type loop struct {
@@ -68,7 +73,7 @@ func (t *Telemetry) Watch(ctx context.Context, watched *pull.Loop, l Loop) (end 
 	}
 	w := t.newLoop(ctx, l)
 	watched.Observe = w.step
-	if l.Partition == "" {
+	if !l.whole() {
 		return func() {}
 	}
 	t.marks.set(w)
@@ -100,7 +105,7 @@ func (w *loop) step(s pull.Step) {
 	case pull.Settled:
 		w.settle.Record(w.ctx, s.Took.Seconds(), w.outcome(s))
 		w.span("settle", s)
-		if s.Err == nil && w.Partition != "" {
+		if s.Err == nil && w.whole() {
 			w.marks.set(w)
 		}
 	case pull.Kept:
@@ -136,7 +141,7 @@ func (w *loop) count(s pull.Step) {
 	default:
 		w.batches.Add(w.ctx, 1, w.already)
 	}
-	if s.Err == nil && w.Partition != "" && w.Target >= 0 {
+	if s.Err == nil && w.whole() && w.Target >= 0 {
 		w.lag.Record(w.ctx, max(0, w.Target-s.Last), w.partition)
 	}
 }
