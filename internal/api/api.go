@@ -57,6 +57,8 @@ type answer struct {
 	status int
 	body   any
 	header http.Header // more headers; may be nil
+	// written says that the handler has answered by itself, with 200 and something else than JSON.
+	written bool
 }
 
 // failure is the answer to a call that can't be carried out.
@@ -116,16 +118,19 @@ func serve(handle handler, log *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		a := recovered(handle, w, r, log)
+		if a.written {
+			return
+		}
 		write(w, r, a, log)
 		// The path alone: the query may hold a key.
-		log.Info("answered a call", "method", r.Method, "path", r.URL.Path, "status", a.status, "elapsed_seconds", time.Since(began).Seconds())
+		log.InfoContext(r.Context(), "answered a call", "method", r.Method, "path", r.URL.Path, "status", a.status, "elapsed_seconds", time.Since(began).Seconds())
 	}
 }
 
 func recovered(handle handler, w http.ResponseWriter, r *http.Request, log *slog.Logger) (a answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("a call panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			log.ErrorContext(r.Context(), "a call panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 			a = failure(http.StatusInternalServerError, errors.New("internal error: the log says more"))
 		}
 	}()
@@ -137,7 +142,7 @@ func write(w http.ResponseWriter, r *http.Request, a answer, log *slog.Logger) {
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(a.body); err != nil {
-		log.Error("encode answer", "path", r.URL.Path, "error", err)
+		log.ErrorContext(r.Context(), "encode answer", "path", r.URL.Path, "error", err)
 		http.Error(w, `{"error":"internal error: the log says more"}`, http.StatusInternalServerError)
 		return
 	}

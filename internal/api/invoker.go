@@ -67,7 +67,6 @@ func (i *invoker) invoke(rw http.ResponseWriter, r *http.Request) answer {
 	if err != nil {
 		return failure(http.StatusBadRequest, err)
 	}
-	req.Trace = fanout.TraceOf(r.Header)
 	report, err := i.runner.Run(r.Context(), req)
 	switch {
 	case errors.Is(err, fanout.ErrRequest):

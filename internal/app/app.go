@@ -46,6 +46,7 @@ import (
 	"persistor/internal/host"
 	"persistor/internal/pull/eventhub"
 	"persistor/internal/store"
+	"persistor/internal/telemetry"
 )
 
 // Program is a worker, an invoker or a push program, ready to run.
@@ -88,7 +89,7 @@ func (p *Program) serve(ctx context.Context, l net.Listener) error {
 			p.background(ctx)
 		}
 	}()
-	return api.Serve(ctx, l, p.Handler, p.drain)
+	return api.Serve(ctx, l, telemetry.Handler(p.Handler), p.drain)
 }
 
 // Close gives back what the program holds, as far as that can be done while ctx lasts. It is called after
@@ -144,7 +145,7 @@ func serve(s config.Server, surface http.Handler, functions map[string]host.Func
 
 // newLog logs lines of JSON, as the Functions host and every log collector read them.
 func newLog(w io.Writer, level slog.Level, program string) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})).With("program", program)
+	return slog.New(telemetry.LogHandler(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))).With("program", program)
 }
 
 // openHub connects to the hub, with its checkpoints.

@@ -18,6 +18,7 @@ import (
 	"persistor/internal/pull"
 	"persistor/internal/record"
 	"persistor/internal/store"
+	"persistor/internal/telemetry"
 	"persistor/internal/work"
 )
 
@@ -45,6 +46,8 @@ type Draining struct {
 	Runs *ledger.Ledger
 	// Log takes a line for each loop that has ended; nil drops them.
 	Log *slog.Logger
+	// Telemetry is told of each loop; nil tells nobody.
+	Telemetry *telemetry.Telemetry
 
 	mu   sync.Mutex
 	live map[*pull.Progress]api.Progress
@@ -73,7 +76,7 @@ func (d *Draining) run(ctx context.Context, unit work.Unit, sources, atOnce int,
 	for n := range rows {
 		group.Go(func() error {
 			rows[n] = drain(ctx, turn{n, deadline, progress[n]})
-			d.log(unit, rows[n])
+			d.log(ctx, unit, rows[n])
 			return nil
 		})
 	}
@@ -81,7 +84,7 @@ func (d *Draining) run(ctx context.Context, unit work.Unit, sources, atOnce int,
 	return work.NewReport(unit, rows, time.Since(began))
 }
 
-func (d *Draining) log(unit work.Unit, s work.Source) {
+func (d *Draining) log(ctx context.Context, unit work.Unit, s work.Source) {
 	if d.Log == nil {
 		return
 	}
@@ -93,24 +96,28 @@ func (d *Draining) log(unit work.Unit, s work.Source) {
 		log = log.With("sessions", s.Sessions, "redelivery_expected", s.RedeliveryExpected, "abandoned", s.Abandoned)
 	}
 	for _, r := range s.LostToRetention {
-		log.Warn("the hub dropped messages before they were stored", "from", r.From, "to", r.To)
+		log.WarnContext(ctx, "the hub dropped messages before they were stored", "from", r.From, "to", r.To)
 	}
 	for _, skipped := range s.SkippedSessions {
-		log.Warn("skipped a session", "session", skipped.Session, "reason", skipped.Reason)
+		log.WarnContext(ctx, "skipped a session", "session", skipped.Session, "reason", skipped.Reason)
 	}
 	if !s.Ended.OK() {
-		log.Error("failed to drain a source", "error", s.Error)
+		log.ErrorContext(ctx, "failed to drain a source", "error", s.Error)
 		return
 	}
-	log.Info("drained a source")
+	log.InfoContext(ctx, "drained a source")
 }
 
 func (d *Draining) budget(unit work.Unit) time.Duration {
-	budget := d.Timeout
+	return unitBudget(unit, d.Timeout)
+}
+
+// unitBudget is the time that a unit has, the worker's own timeout at most.
+func unitBudget(unit work.Unit, timeout time.Duration) time.Duration {
 	if unit.BudgetSeconds > 0 {
-		budget = min(budget, time.Duration(unit.BudgetSeconds*float64(time.Second)))
+		return min(timeout, time.Duration(unit.BudgetSeconds*float64(time.Second)))
 	}
-	return budget
+	return timeout
 }
 
 // untaken says why a source's turn can't be taken; "" when it can.

@@ -8,6 +8,7 @@ import (
 	"persistor/internal/fanout"
 	"persistor/internal/pull"
 	"persistor/internal/pull/eventhub"
+	"persistor/internal/telemetry"
 	"persistor/internal/work"
 )
 
@@ -111,6 +112,7 @@ func (d *HubDrainer) pull(ctx context.Context, unit work.Unit, partition string,
 		Loop: d.loop(unit, loops(unit), t.deadline, t.progress), Source: source, Hub: d.HubText, Partition: partition,
 		Start: start, CheckpointEvery: d.CheckpointEvery,
 	}
+	defer d.Telemetry.Watch(ctx, &loop.Loop, telemetry.Loop{Source: telemetry.Partition, Partition: partition, Target: start.Target, Part: start.Bounded})()
 	return loop.Run(ctx)
 }
 

@@ -13,6 +13,7 @@ import (
 	"persistor/internal/fanout"
 	"persistor/internal/pull"
 	"persistor/internal/pull/servicebus"
+	"persistor/internal/telemetry"
 	"persistor/internal/work"
 )
 
@@ -159,6 +160,7 @@ func (l *queueLoop) compete(ctx context.Context) {
 	if l.Idle == 0 {
 		queue.Quiet = drainedAfter
 	}
+	defer l.Telemetry.Watch(ctx, &queue.Loop, telemetry.Loop{Source: telemetry.Queue, Target: -1})()
 	l.add(queue.Run(ctx))
 	if err := receiver.Unread(); err != nil && l.row.Ended.OK() {
 		l.row.Ended, l.row.Error = work.Failed, err.Error()
@@ -303,6 +305,7 @@ func (l *queueLoop) drainSession(ctx context.Context, s *servicebus.Session, lef
 	if l.ReceiveFor > 0 {
 		session.Duration = left
 	}
+	defer l.Telemetry.Watch(ctx, &session.Loop, telemetry.Loop{Source: telemetry.Session, Target: -1})()
 	row := session.Run(ctx)
 	l.row.Abandoned += l.givenBack(s)
 	l.add(row)

@@ -45,6 +45,8 @@ func TestImportsPointOneWay(t *testing.T) {
 		"functions":                nil,
 		"internal/generate":        {"functions", "internal/config"},
 		"internal/config":          {"internal/work"},
+		"internal/telemetry":       {"internal/config", "internal/fanout", "internal/pull", "internal/work", "internal/telemetry/otlp"},
+		"internal/telemetry/otlp":  nil,
 		"internal/publish":         {"internal/message", "internal/config", "internal/amqpclient"},
 		"internal/audit":           {"internal/message", "internal/record", "internal/store", "internal/work"},
 	}
@@ -79,6 +81,15 @@ func TestImportsPointOneWay(t *testing.T) {
 		}
 	}
 
+	// Who tells of something knows OpenTelemetry's API at most; the SDK is known in one place.
+	for name, imported := range imports {
+		for _, i := range imported {
+			if strings.HasPrefix(i, "go.opentelemetry.io/otel/sdk") && !strings.HasPrefix(name, "internal/telemetry") {
+				t.Errorf("%s imports %s; only internal/telemetry may", name, i)
+			}
+		}
+	}
+
 	// Nothing is called what says nothing.
 	for name := range imports {
 		for _, word := range []string{"common", "util", "utils", "helper", "helpers", "model", "models", "misc"} {
@@ -94,9 +105,11 @@ func TestImportsPointOneWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i := strings.Index(string(out), "github.com/Azure/"); i >= 0 {
-			dependency, _, _ := strings.Cut(string(out[i:]), "\n")
-			t.Errorf("%s depends on %s", name, dependency)
+		for _, module := range []string{"github.com/Azure/", "go.opentelemetry.io/otel/sdk", "google.golang.org/grpc"} {
+			if i := strings.Index(string(out), module); i >= 0 {
+				dependency, _, _ := strings.Cut(string(out[i:]), "\n")
+				t.Errorf("%s depends on %s", name, dependency)
+			}
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"persistor/internal/config"
 	"persistor/internal/fanout"
 	"persistor/internal/ledger"
+	"persistor/internal/telemetry"
 )
 
 // OpenInvoker makes an invoker out of its settings. Log lines go to logs. The error is a *config.Error
@@ -39,14 +40,15 @@ func openInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer, adap
 		return nil, err
 	}
 	log := newLog(logs, c.Server.LogLevel, "invoker")
+	told := telemetry.New(c.Telemetry, log)
 	storage := &storageOnDemand{at: c.Storage}
 	parts, err := newInvokerParts(ctx, c, storage, log)
 	if err != nil {
 		return nil, fmt.Errorf("start invoker: %w", err)
 	}
-	closing := parts.close
+	release := parts.close
 	adapt(parts)
-	dispatcher, err := fanout.NewDispatcher(dispatcherOptions(c))
+	dispatcher, err := fanout.NewDispatcher(dispatcherOptions(c, told))
 	if err != nil {
 		return nil, fmt.Errorf("start invoker: %w", err)
 	}
@@ -60,23 +62,25 @@ func openInvoker(ctx context.Context, lookup config.Lookup, logs io.Writer, adap
 		kept.noChain = noChain(parts)
 		runner.engine = kept.Engine
 	}
-	surface := api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, runner, &standing{kept, parts.source})
+	surface := api.NewInvoker(api.InvokerOptions{Key: c.Server.Key.Reveal(), MaxBudget: c.Timeout, Log: log}, toldRunner{runner, told, dispatcher.Budget}, &standing{kept, parts.source})
+	surface = withMetrics(surface, told, c.Telemetry, c.Server.Key, log)
+	waves := toldWaves{kept.Engine, told, c.Timeout}
 	return &Program{
-		Handler:    serve(c.Server, surface, invokerFunctions(runner, kept.Engine, surface, c.Timeout, log), log),
+		Handler:    serve(c.Server, surface, invokerFunctions(toldRunner{runner, told, dispatcher.Budget}, waves, surface, c.Timeout, log), log),
 		Log:        log,
 		address:    c.Server.Address,
 		hosted:     c.Server.Hosted,
 		drain:      c.Budget(),
-		background: background(kept.Engine, parts, log),
-		close: func(ctx context.Context) error {
+		background: background(waves, parts, log),
+		close: closing(told, func(ctx context.Context) error {
 			storage.close()
-			return closing(ctx)
-		},
+			return release(ctx)
+		}),
 	}, nil
 }
 
-func dispatcherOptions(c config.Invoker) fanout.Options {
-	o := fanout.Options{Key: c.Server.Key.Reveal(), Delay: c.Delay, Budget: c.Budget(), Limit: c.Concurrency}
+func dispatcherOptions(c config.Invoker, told *telemetry.Telemetry) fanout.Options {
+	o := fanout.Options{Tracer: told.Tracer(), Ended: told.UnitEnded, Key: c.Server.Key.Reveal(), Delay: c.Delay, Budget: c.Budget(), Limit: c.Concurrency}
 	for _, target := range c.Targets {
 		o.Workers = append(o.Workers, target.URL())
 	}
@@ -127,9 +131,9 @@ func noChain(p *invokerParts) error {
 }
 
 // background carries out the waves that this process is asked for by itself; nil where there are none.
-func background(e *backfill.Engine, p *invokerParts, log *slog.Logger) func(context.Context) {
+func background(e toldWaves, p *invokerParts, log *slog.Logger) func(context.Context) {
 	chain := p.local
-	if e == nil || chain == nil {
+	if e.Engine == nil || chain == nil {
 		return nil
 	}
 	if p.fresh {
@@ -139,7 +143,7 @@ func background(e *backfill.Engine, p *invokerParts, log *slog.Logger) func(cont
 		recovered := make(chan struct{})
 		go func() {
 			defer close(recovered)
-			recoverRuns(ctx, e, log)
+			recoverRuns(ctx, e.Engine, log)
 		}()
 		chain.Run(ctx, e.Wave)
 		<-recovered

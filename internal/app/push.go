@@ -13,6 +13,7 @@ import (
 	"persistor/internal/push"
 	"persistor/internal/record"
 	"persistor/internal/store"
+	"persistor/internal/telemetry"
 )
 
 // pushFunction is the function that the push program serves.
@@ -27,6 +28,7 @@ func OpenPush(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Progr
 		return nil, err
 	}
 	log := newLog(logs, c.Server.LogLevel, "push")
+	told := telemetry.New(c.Telemetry, log)
 	o, err := pushOptions(ctx, c, log)
 	if err != nil {
 		return nil, fmt.Errorf("start push: %w", err)
@@ -34,21 +36,24 @@ func OpenPush(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Progr
 	for _, w := range append(c.Warnings, config.Misspellings(os.Environ())...) {
 		log.Warn(w)
 	}
-	return newPush(c, o, log), nil
+	return newPush(c, o, log, told), nil
 }
 
 // newPush makes the program that stores by such options.
-func newPush(c config.Push, o push.Options, log *slog.Logger) *Program {
+func newPush(c config.Push, o push.Options, log *slog.Logger, told *telemetry.Telemetry) *Program {
+	o.Observe = func(ctx context.Context) func(pull.Step) {
+		return told.Observe(ctx, telemetry.Loop{Source: pushedKind(c), Target: -1})
+	}
 	return &Program{
-		Handler: host.Handler(map[string]host.Function{pushFunction: persist(c, o)}, nil, log),
+		Handler: host.Handler(map[string]host.Function{pushFunction: toldFunction(persist(c, o), told, c.Timeout)}, nil, log),
 		Log:     log,
 		address: c.Server.Address,
 		hosted:  c.Server.Hosted,
 		drain:   c.Timeout,
-		close: func(context.Context) error {
+		close: closing(told, func(context.Context) error {
 			closeSinks(o)
 			return nil
-		},
+		}),
 	}
 }
 
@@ -61,6 +66,17 @@ func persist(c config.Push, o push.Options) host.Function {
 		return push.NewQueue(c.Queue.Path(), c.Queue.DeadLetter, o).Persist
 	}
 	return push.NewGrid(o).Persist
+}
+
+// pushedKind is the kind of what the trigger brings.
+func pushedKind(c config.Push) telemetry.Source {
+	switch c.Service {
+	case config.BindingEventHub:
+		return telemetry.Partition
+	case config.BindingServiceBus:
+		return telemetry.Queue
+	}
+	return telemetry.Grid
 }
 
 // pushOptions opens the storage that the settings name.

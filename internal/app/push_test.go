@@ -47,7 +47,7 @@ func openFragilePush(ctx context.Context, lookup config.Lookup, logs io.Writer) 
 	k := &killer{step: step}
 	k.left.Store(n)
 	o.Sink = sink{fragileStore{o.Sink.(sink).Store, k}}
-	return newPush(c, o, o.Log), nil
+	return newPush(c, o, o.Log, nil), nil
 }
 
 // output is what a handler writes, to be read while it runs.

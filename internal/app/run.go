@@ -29,18 +29,18 @@ func (r *runner) Run(ctx context.Context, req fanout.Request) (fanout.Report, er
 	req.N = cmp.Or(req.N, r.units)
 	run, release, err := r.begin(ctx, req, end)
 	if busy := (*fanout.UnderWayError)(nil); errors.As(err, &busy) {
-		r.log.Info("skipped a run", "run", run.ID, "status", fanout.NotBegun, "under_way", busy.Run, "since", busy.Since)
+		r.log.InfoContext(ctx, "skipped a run", "run", run.ID, "status", fanout.NotBegun, "under_way", busy.Run, "since", busy.Since)
 		return fanout.Report{}, busy
 	}
 	if err != nil {
 		report := fanout.FailedReport(run, err)
-		r.tell(report)
+		r.tell(ctx, report)
 		return report, nil
 	}
 	defer release()
 	report, err := r.carryOut(ctx, run, req, end)
 	if err == nil {
-		r.tell(report)
+		r.tell(ctx, report)
 	}
 	return report, err
 }
@@ -73,7 +73,7 @@ func (r *runner) begin(ctx context.Context, req fanout.Request, end time.Time) (
 	defer cancel()
 	release, err = r.lock.Take(patient, run)
 	if req.Wait && errors.As(err, new(*fanout.UnderWayError)) {
-		r.log.Info("waits for a run's end", "error", err)
+		r.log.InfoContext(ctx, "waits for a run's end", "error", err)
 	}
 	for busy := (*fanout.UnderWayError)(nil); req.Wait && errors.As(err, &busy); {
 		select {
@@ -90,14 +90,14 @@ func (r *runner) begin(ctx context.Context, req fanout.Request, end time.Time) (
 }
 
 // tell logs what became of a run, in a line.
-func (r *runner) tell(report fanout.Report) {
+func (r *runner) tell(ctx context.Context, report fanout.Report) {
 	line := []any{
 		"run", report.Run, "status", report.Status, "messages", report.Messages, "bytes", report.Bytes, "blobs", report.Blobs,
 		"units", len(report.Units), "remaining_backlog", report.RemainingBacklog, "elapsed_seconds", report.ElapsedSeconds,
 	}
 	if report.Status == fanout.OK {
-		r.log.Info("ended a run", line...)
+		r.log.InfoContext(ctx, "ended a run", line...)
 		return
 	}
-	r.log.Error("a run failed", append(line, "error", report.Why())...)
+	r.log.ErrorContext(ctx, "a run failed", append(line, "error", report.Why())...)
 }

@@ -17,8 +17,8 @@ import (
 
 // invokerFunctions are the invoker's functions by their folder's names: those of HTTP, where the host doesn't forward
 // it; schedule, a timer; queue, a storage queue's messages; and backfill, those of the queue by which waves are asked
-// for. maxBudget is the most that a message may ask for; waves is nil where no runs are kept.
-func invokerFunctions(runs api.Runner, waves *backfill.Engine, h http.Handler, maxBudget time.Duration, log *slog.Logger) map[string]host.Function {
+// for. maxBudget is the most that a message may ask for; waves has no engine where no runs are kept.
+func invokerFunctions(runs api.Runner, waves toldWaves, h http.Handler, maxBudget time.Duration, log *slog.Logger) map[string]host.Function {
 	t := &triggers{runs, waves, maxBudget, log}
 	return map[string]host.Function{
 		"invoke": host.HTTP(h, "/api/invoke"), "schedule": t.schedule, "queue": t.queue, "backfill": t.backfill,
@@ -30,7 +30,7 @@ func invokerFunctions(runs api.Runner, waves *backfill.Engine, h http.Handler, m
 // has no use for a return value, and drops all that is said of a failure.
 type triggers struct {
 	runs      api.Runner
-	waves     *backfill.Engine
+	waves     toldWaves
 	maxBudget time.Duration
 	log       *slog.Logger
 }
@@ -45,9 +45,9 @@ func (t *triggers) schedule(ctx context.Context, i *host.Invocation) (host.Respo
 		}
 	}
 	if timer.IsPastDue {
-		t.log.Info("the timer is past due: the app did not run when it was its time; the run begins now", "invocation", i.ID)
+		t.log.InfoContext(ctx, "the timer is past due: the app did not run when it was its time; the run begins now", "invocation", i.ID)
 	}
-	report, err := t.runs.Run(ctx, fanout.Request{Trace: traceOf(i)})
+	report, err := t.runs.Run(ctx, fanout.Request{})
 	if busy := (*fanout.UnderWayError)(nil); errors.As(err, &busy) {
 		return host.Response{Logs: []string{"skipped: " + busy.Error()}}, nil
 	}
@@ -69,7 +69,7 @@ func (t *triggers) queue(ctx context.Context, i *host.Invocation) (host.Response
 	if err != nil {
 		return host.Response{}, fmt.Errorf("read message: %w; it can't ever work, and ends in the poison queue", err)
 	}
-	req.Wait, req.Trace = true, traceOf(i)
+	req.Wait = true
 	return respond(t.runs.Run(ctx, req))
 }
 
@@ -90,17 +90,13 @@ func (t *triggers) backfill(ctx context.Context, i *host.Invocation) (host.Respo
 	switch {
 	case err != nil:
 		return host.Response{}, fmt.Errorf("read message: %w; it can't ever work, and ends in the poison queue", err)
-	case t.waves == nil:
+	case t.waves.Engine == nil:
 		return host.Response{}, errNoStorage
 	}
 	if err := t.waves.Wave(ctx, m); err != nil {
 		return host.Response{}, err
 	}
 	return host.Response{Logs: []string{fmt.Sprintf("wave %d of run %s is done with", m.Wave, m.Run)}}, nil
-}
-
-func traceOf(i *host.Invocation) fanout.Trace {
-	return fanout.TraceOf(http.Header{"Traceparent": {i.Trace}})
 }
 
 // respond says what became of a run.

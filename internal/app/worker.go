@@ -14,6 +14,7 @@ import (
 	"persistor/internal/pull"
 	"persistor/internal/pull/servicebus"
 	"persistor/internal/record"
+	"persistor/internal/telemetry"
 )
 
 // OpenWorker makes a worker out of its settings. It opens the storage, so a container that is missing or a key that
@@ -25,7 +26,8 @@ func OpenWorker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pro
 		return nil, err
 	}
 	log := newLog(logs, c.Server.LogLevel, "worker")
-	drainer, err := newDrainer(ctx, c, log)
+	told := telemetry.New(c.Telemetry, log)
+	drainer, err := newDrainer(ctx, c, log, told)
 	if err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
@@ -36,7 +38,8 @@ func OpenWorker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pro
 	surface := api.NewWorker(api.WorkerOptions{
 		Key: c.Server.Key.Reveal(), Concurrency: c.Concurrency, Log: log,
 		ServiceBus: c.Service == config.ServiceBus, Sessions: c.Queue.Sessions && !c.Queue.DeadLetter,
-	}, drainer)
+	}, toldDrainer{drainer, told, kindOf(c), c.Budget()})
+	surface = withMetrics(surface, told, c.Telemetry, c.Server.Key, log)
 	functions := map[string]host.Function{"pull": host.HTTP(surface, "/api/pull"), "status": host.HTTP(surface, "/api/status")}
 	return &Program{
 		Handler: serve(c.Server, surface, functions, log),
@@ -44,7 +47,7 @@ func OpenWorker(ctx context.Context, lookup config.Lookup, logs io.Writer) (*Pro
 		address: c.Server.Address,
 		hosted:  c.Server.Hosted,
 		drain:   c.Budget(),
-		close:   drainer.Close,
+		close:   closing(told, drainer.Close),
 	}, nil
 }
 
@@ -55,11 +58,21 @@ type drainer interface {
 }
 
 // newDrainer opens what the settings name of the service that they choose.
-func newDrainer(ctx context.Context, c config.Worker, log *slog.Logger) (drainer, error) {
+func newDrainer(ctx context.Context, c config.Worker, log *slog.Logger, told *telemetry.Telemetry) (drainer, error) {
 	if c.Service == config.ServiceBus {
-		return NewQueueDrainer(ctx, c, log)
+		d, err := NewQueueDrainer(ctx, c, log)
+		if err != nil {
+			return nil, err
+		}
+		d.Telemetry = told
+		return d, nil
 	}
-	return NewHubDrainer(ctx, c, log)
+	d, err := NewHubDrainer(ctx, c, log)
+	if err != nil {
+		return nil, err
+	}
+	d.Telemetry = told
+	return d, nil
 }
 
 // NewHubDrainer opens what a worker's settings name of Event Hubs.

@@ -40,6 +40,7 @@ type Worker struct {
 	// MemoryLimit bounds the bytes of messages held at once by all loops of the process, received
 	// ahead, gathered or being stored; at least twice Batch.Bytes.
 	MemoryLimit int
+	Telemetry   Telemetry
 	// Warnings are for the log: settings that were accepted and don't do what their reader may think.
 	Warnings []string
 }
@@ -67,8 +68,9 @@ type Invoker struct {
 	// Units is N of runs whose request doesn't say it; 0 leaves it to the planner.
 	Units int
 	// Runs says what becomes of runs' documents and where waves are asked for.
-	Runs     Runs
-	Warnings []string
+	Runs      Runs
+	Telemetry Telemetry
+	Warnings  []string
 }
 
 // Runs is how runs are kept, and how those of several waves go on.
@@ -189,7 +191,8 @@ func ReadWorker(lookup Lookup) (Worker, error) {
 	w := Worker{Server: Server{Address: workerAddress}}
 	var topic bool
 	r := reader{lookup: lookup, service: &w.Service}
-	r.read(w.settings(&topic))
+	var sent exports
+	r.read(w.settings(&topic, &sent))
 
 	folder := ""
 	switch w.Service {
@@ -206,6 +209,7 @@ func ReadWorker(lookup Lookup) (Worker, error) {
 		r.checkCheckpoint(&w.Checkpoint, w.Storage.Connection)
 	}
 	r.checkAccess(w.Server)
+	r.checkTelemetry(&w.Telemetry, sent, "worker", w.Server.Hosted)
 	if w.MemoryLimit == 0 {
 		w.MemoryLimit = max(defaultMemory, 4*w.Batch.Bytes)
 	}
@@ -224,7 +228,8 @@ func ReadInvoker(lookup Lookup) (Invoker, error) {
 	i := Invoker{Server: Server{Address: invokerAddress}}
 	var topic bool
 	r := reader{lookup: lookup, service: &i.Service}
-	r.read(i.settings(&topic))
+	var sent exports
+	r.read(i.settings(&topic, &sent))
 
 	switch i.Service {
 	case EventHub:
@@ -248,6 +253,7 @@ func ReadInvoker(lookup Lookup) (Invoker, error) {
 	}
 	r.checkQueueService(i.Runs)
 	r.checkAccess(i.Server)
+	r.checkTelemetry(&i.Telemetry, sent, "invoker", i.Server.Hosted)
 	r.checkTargets(i.Targets, i.Server.Key)
 	i.Warnings = r.warnings
 	if err := r.err(); err != nil {

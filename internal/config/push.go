@@ -26,8 +26,9 @@ type Push struct {
 	// Output says to give records back to the host, which stores them by an output binding, where it can name them.
 	Output bool
 	// Timeout is how long one invocation may last. Plan with [Push.Budget].
-	Timeout  time.Duration
-	Warnings []string
+	Timeout   time.Duration
+	Telemetry Telemetry
+	Warnings  []string
 }
 
 // The services whose triggers bring messages, as BINDING_SERVICE names them.
@@ -65,7 +66,8 @@ func ReadPush(lookup Lookup) (Push, error) {
 	var p Push
 	var connection Secret
 	r := reader{lookup: lookup, service: &p.Service}
-	r.read(p.settings(&connection))
+	var sent exports
+	r.read(p.settings(&connection, &sent))
 
 	folder := ""
 	switch p.Service {
@@ -89,6 +91,7 @@ func ReadPush(lookup Lookup) (Push, error) {
 	p.Storage.Folder = cmp.Or(p.Storage.Folder, folder)
 	r.checkStorage(&p.Storage.Connection)
 	p.Failed.checkStorage(&r, failedSetting)
+	r.checkTelemetry(&p.Telemetry, sent, "push", p.Server.Hosted)
 	if p.Timeout == 0 {
 		p.Timeout = bindingTimeout
 		if p.Service == BindingEventGrid {
@@ -103,8 +106,8 @@ func ReadPush(lookup Lookup) (Push, error) {
 }
 
 // settings are all that the push program reads. Of the host's connection, which goes to connection, it takes
-// no more than the EntityPath.
-func (p *Push) settings(connection *Secret) []setting {
+// no more than the EntityPath. Where telemetry is sent goes to sent.
+func (p *Push) settings(connection *Secret, sent *exports) []setting {
 	all := []setting{
 		{name: serviceSetting, value: binding(), fallback: "BINDING", meaning: "The push program is the one that runs `BINDING`. The others are those of worker and invoker, and refused."},
 		{name: "BINDING_SERVICE", value: choice(&p.Service, []string{string(BindingEventGrid), string(BindingEventHub), string(BindingServiceBus)}, BindingEventGrid, BindingEventHub, BindingServiceBus), required: true,
@@ -121,6 +124,7 @@ func (p *Push) settings(connection *Secret) []setting {
 	all = append(all, p.Record.settings()...)
 	all = append(all, p.Batch.settings()...)
 	all = append(all, p.Append.settings()...)
+	all = append(all, p.Telemetry.settings(sent)...)
 	return append(all,
 		setting{name: "BINDING_TIMEOUT", value: seconds(&p.Timeout, 5*time.Second, 24*time.Hour), otherwise: "230, or 30 for Event Grid",
 			meaning: "How long one invocation may last, storage that is down included. It has to be less than `functionTimeout` in host.json, at which the host kills the program; Event Grid waits 30 s. The program answers a tenth of it earlier, or 10 s if that is less."},

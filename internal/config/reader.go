@@ -22,7 +22,8 @@ type setting struct {
 	// otherwise tells what holds in that case, where there is no fallback.
 	otherwise string
 	required  bool
-	secret    bool // never quoted
+	secret    bool   // never quoted
+	group     string // of settings that are documented together; "" for none
 	meaning   string
 }
 

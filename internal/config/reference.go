@@ -14,6 +14,7 @@ type Setting struct {
 	Programs  []string
 	Required  bool
 	Secret    bool
+	Group     string // of settings that are explained together; "" for none
 	Default   string // as a user would write it; "" for none
 	Otherwise string // what holds when it is not set and there is no Default, in words
 	Expected  string // ends the sentence "expected ..."
@@ -35,14 +36,14 @@ func Settings() []Setting {
 				continue
 			}
 			all = append(all, Setting{
-				Name: s.name, Alias: s.alias, Service: s.service, Programs: []string{program}, Required: s.required, Secret: s.secret,
+				Name: s.name, Alias: s.alias, Service: s.service, Programs: []string{program}, Required: s.required, Secret: s.secret, Group: s.group,
 				Default: s.fallback, Otherwise: s.otherwise, Expected: s.value.expected, Meaning: s.meaning,
 			})
 		}
 	}
-	add("worker", new(Worker).settings(new(bool)))
-	add("invoker", new(Invoker).settings(new(bool)))
-	add("push", new(Push).settings(new(Secret)))
+	add("worker", new(Worker).settings(new(bool), new(exports)))
+	add("invoker", new(Invoker).settings(new(bool), new(exports)))
+	add("push", new(Push).settings(new(Secret), new(exports)))
 	return all
 }
 
@@ -86,7 +87,7 @@ says where to go, and the program's identity opens the door: the default chain o
 	} {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| Setting | Program | Default | Meaning |\n|---|---|---|---|\n", part.title, part.of)
 		for _, s := range Settings() {
-			if s.Service == part.service && !s.ofPush() {
+			if s.Service == part.service && !s.ofPush() && s.Group == "" {
 				b.WriteString(s.row())
 			}
 		}
@@ -95,6 +96,12 @@ says where to go, and the program's identity opens the door: the default chain o
 	for _, s := range Settings() {
 		if s.ofPush() {
 			b.WriteString(strings.Replace(s.row(), "| push ", "", 1))
+		}
+	}
+	b.WriteString("\n## Telemetry\n\nThe settings that OpenTelemetry gives every program, as far as they mean something here: [telemetry.md](telemetry.md).\nTimes are milliseconds. The rest of them (`OTEL_BSP_*`, `OTEL_SPAN_*`) goes to the SDK as it is.\n\n| Setting | Default | Meaning |\n|---|---|---|\n")
+	for _, s := range Settings() {
+		if s.Group == telemetryGroup {
+			b.WriteString(strings.Replace(s.row(), "| "+strings.Join(s.Programs, ", ")+" ", "", 1))
 		}
 	}
 	return b.String()

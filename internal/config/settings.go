@@ -39,8 +39,9 @@ const (
 const defaultMemory = 32 << 20
 
 // settings are all that the worker reads, in the order of the documentation. Whether the queue is a
-// topic's subscription goes to topic.
-func (w *Worker) settings(topic *bool) []setting {
+// topic's subscription goes to topic, and
+// where telemetry is sent to sent.
+func (w *Worker) settings(topic *bool, sent *exports) []setting {
 	var all []setting
 	all = append(all, variantSettings(&w.Service)...)
 	all = append(all, w.Hub.settings()...)
@@ -60,11 +61,13 @@ func (w *Worker) settings(topic *bool) []setting {
 		setting{name: "MEMORY_LIMIT", value: size(&w.MemoryLimit, 1<<20, 64<<30), otherwise: "32 MiB, or four times `BATCH_BYTES` if that is more",
 			meaning: "Bytes of messages that one worker holds at once: received ahead, gathered and being stored. The process itself takes about 40 MiB more. At least twice `BATCH_BYTES`."},
 	)
+	all = append(all, w.Telemetry.settings(sent)...)
 	return append(all, w.Server.settings(workerAddress)...)
 }
 
-// settings are all that the invoker reads. Whether the queue is a topic's subscription goes to topic.
-func (i *Invoker) settings(topic *bool) []setting {
+// settings are all that the invoker reads. Whether the queue is a topic's subscription goes to topic, and
+// where telemetry is sent to sent.
+func (i *Invoker) settings(topic *bool, sent *exports) []setting {
 	var all []setting
 	all = append(all, variantSettings(&i.Service)...)
 	all = append(all,
@@ -85,6 +88,7 @@ func (i *Invoker) settings(topic *bool) []setting {
 	all = append(all, i.Hub.settings()...)
 	all = append(all, i.Checkpoint.settings()...)
 	all = append(all, i.Queue.settings(topic)...)
+	all = append(all, i.Telemetry.settings(sent)...)
 	return append(all, i.Server.settings(invokerAddress)...)
 }
 

@@ -50,7 +50,6 @@ var errStopped = errors.New("not sent: the run was cancelled")
 type call struct {
 	dispatcher *Dispatcher
 	unit       work.Unit
-	trace      Trace
 	end        deadline
 	stopped    <-chan struct{} // see [Request.Stopped]
 
@@ -64,11 +63,10 @@ type call struct {
 	notBefore []time.Time
 }
 
-func newCall(d *Dispatcher, unit work.Unit, trace Trace, end deadline) *call {
+func newCall(d *Dispatcher, unit work.Unit, end deadline) *call {
 	return &call{
 		dispatcher: d,
 		unit:       unit,
-		trace:      trace,
 		end:        end,
 		began:      time.Now(),
 		row:        newRow(unit),
@@ -134,7 +132,7 @@ func (c *call) RoundTrip(outer *http.Request) (*http.Response, error) {
 
 // attempt sends the unit once and takes the answer into the row. It returns the response, its body read
 // and closed, when there was one, and an error unless the unit is done.
-func (c *call) attempt(ctx context.Context) (*http.Response, error) {
+func (c *call) attempt(ctx context.Context) (resp *http.Response, err error) {
 	if c.isStopped() {
 		return nil, errStopped
 	}
@@ -149,7 +147,9 @@ func (c *call) attempt(ctx context.Context) (*http.Response, error) {
 	c.row.Attempts++
 	c.row.Worker = redact(req.URL)
 	c.notBefore[worker] = time.Time{}
-	resp, err := c.dispatcher.transport.RoundTrip(req)
+	span := c.span(ctx, req)
+	defer func() { endSpan(span, resp, err) }()
+	resp, err = c.dispatcher.transport.RoundTrip(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, c.unanswered(ctx)
@@ -189,7 +189,6 @@ func (c *call) request(ctx context.Context, budget time.Duration) (*http.Request
 	if c.dispatcher.key != "" {
 		req.Header.Set(KeyHeader, c.dispatcher.key)
 	}
-	c.trace.set(req.Header)
 	return req, nil
 }
 

@@ -226,7 +226,7 @@ func TestDispatchOfCells(t *testing.T) {
 // An answer about cells says of each how far it is, and of no others.
 func TestAnswersAboutCells(t *testing.T) {
 	unit := work.Unit{Run: "r", Cells: []work.Cell{{Partition: "0", Range: work.Range{From: 10, To: 19}}, {Partition: "0", Range: work.Range{From: 30, To: 39}}}}
-	c := newCall(&Dispatcher{}, unit, Trace{}, deadline{})
+	c := newCall(&Dispatcher{}, unit, deadline{})
 	row := func(from, to, checkpoint int64) work.Source {
 		return work.Source{Partition: "0", Cell: &work.Range{From: from, To: to}, Checkpoint: checkpoint, Ended: work.Drained}
 	}

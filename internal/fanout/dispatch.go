@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -35,6 +37,10 @@ type Options struct {
 	Limit int
 	// Transport sends the requests; nil means one made for this: HTTP/1.1, and a connection a unit.
 	Transport http.RoundTripper
+	// Tracer makes the spans of the calls; nil records none.
+	Tracer trace.Tracer
+	// Ended, unless nil, is told of every unit that has ended; it may be called concurrently.
+	Ended func(context.Context, UnitRow)
 }
 
 // Dispatcher sends units to workers. It may be used by several runs at once.
@@ -45,6 +51,8 @@ type Dispatcher struct {
 	budget    time.Duration
 	limit     int
 	transport http.RoundTripper
+	tracer    trace.Tracer
+	ended     func(context.Context, UnitRow)
 }
 
 // NewDispatcher checks o.
@@ -55,7 +63,7 @@ func NewDispatcher(o Options) (*Dispatcher, error) {
 	if o.Budget <= 0 {
 		return nil, fmt.Errorf("read budget: INVOKER_TIMEOUT is %v: want more than 0", o.Budget)
 	}
-	d := &Dispatcher{key: o.Key, delay: max(0, o.Delay), budget: o.Budget, limit: o.Limit, transport: o.Transport}
+	d := &Dispatcher{key: o.Key, delay: max(0, o.Delay), budget: o.Budget, limit: o.Limit, transport: o.Transport, tracer: o.Tracer, ended: o.Ended}
 	for i, raw := range o.Workers {
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -66,6 +74,9 @@ func NewDispatcher(o Options) (*Dispatcher, error) {
 	}
 	if d.limit <= 0 {
 		d.limit = MaxUnits
+	}
+	if d.tracer == nil {
+		d.tracer = noop.Tracer{}
 	}
 	if d.transport == nil {
 		d.transport = newTransport()
@@ -100,7 +111,7 @@ func (d *Dispatcher) Budget(req Request) time.Duration {
 // yet.
 func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Report {
 	began := time.Now()
-	trace := req.Trace.orNew()
+	ctx = traced(ctx)
 	end := newDeadline(plan.Run.Start, d.Budget(req))
 	ctx, cancel := context.WithDeadline(ctx, end.answer)
 	defer cancel()
@@ -113,9 +124,12 @@ func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Repor
 	for i, unit := range plan.Units {
 		sleep(ctx, time.Until(began.Add(time.Duration(i)*delay)))
 		calls.Go(func() error {
-			c := newCall(d, unit, trace, end)
+			c := newCall(d, unit, end)
 			c.stopped = req.Stopped
 			rows[i] = c.do(ctx)
+			if d.ended != nil {
+				d.ended(ctx, rows[i])
+			}
 			if req.Ended != nil {
 				telling.Lock()
 				defer telling.Unlock()
@@ -126,7 +140,7 @@ func (d *Dispatcher) Dispatch(ctx context.Context, plan Plan, req Request) Repor
 	}
 	calls.Wait()
 	report := newReport(plan, rows, time.Since(plan.Run.Start))
-	report.Trace = trace.id
+	report.Trace = trace.SpanContextFromContext(ctx).TraceID().String()
 	return report
 }
 

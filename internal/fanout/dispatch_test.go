@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/propagation"
+
 	"persistor/internal/work"
 )
 
@@ -507,7 +509,8 @@ func TestTrace(t *testing.T) {
 			spans[parent[36:52]] = true
 			return respond(200, drained(u))
 		})})
-		report := d.Dispatch(t.Context(), planOf(t, 3), Request{Trace: TraceOf(http.Header{"Traceparent": {c.parent}, "Tracestate": {"a=b"}})})
+		ctx := propagation.TraceContext{}.Extract(t.Context(), propagation.MapCarrier{"traceparent": c.parent, "tracestate": "a=b"})
+		report := d.Dispatch(ctx, planOf(t, 3), Request{})
 		if (trace == id) != c.ok || report.Trace != trace || len(spans) != 3 {
 			t.Errorf("%q: trace %q, in the report %q, %d spans", c.parent, trace, report.Trace, len(spans))
 		}

@@ -74,8 +74,6 @@ type Request struct {
 	Beside bool
 	// Wait has a run that isn't Beside wait for the other one's end, rather than be refused.
 	Wait bool
-	// Trace is the caller's trace context.
-	Trace Trace
 	// Ended, unless nil, is called when a unit has ended, one call at a time and before Dispatch returns.
 	Ended func(UnitRow)
 	// Stopped, unless nil, is closed when nothing more is to be begun: units that are under way end as their workers

@@ -1,67 +1,56 @@
 package fanout
 
 import (
+	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"net/http"
-	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
-// Trace is a W3C trace context (https://www.w3.org/TR/trace-context): the caller's, which goes on to
-// every worker, or none yet when it is the zero value.
-type Trace struct {
-	id    string // 32 lower-case hex digits
-	flags string // 2 lower-case hex digits
-	state string // tracestate, opaque
+// A run's calls carry a W3C trace context (https://www.w3.org/TR/trace-context/), whether or not somebody records it: that of
+// the context that the run was called with, or a new one.
+
+// traced returns ctx with a trace. A new one isn't marked as sampled: nobody is known to record it.
+func traced(ctx context.Context) context.Context {
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	var id trace.TraceID
+	rand.Read(id[:]) // never fails, see crypto/rand
+	return trace.ContextWithSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: newSpanID()}))
 }
 
-// TraceOf returns the trace context of a request's headers; the zero value when they hold none, or one
-// that breaks the rules, as the specification asks.
-func TraceOf(h http.Header) Trace {
-	parent := h.Get("traceparent")
-	if len(parent) < 55 {
-		return Trace{}
-	}
-	// Later versions may only append fields, so the first four are read whatever the version is.
-	version, id, span, flags := parent[:2], parent[3:35], parent[36:52], parent[53:55]
-	switch {
-	case parent[2] != '-' || parent[35] != '-' || parent[52] != '-',
-		!isHex(version) || !isHex(id) || !isHex(span) || !isHex(flags),
-		version == "ff" || version == "00" && len(parent) != 55,
-		len(parent) > 55 && parent[55] != '-',
-		strings.Trim(id, "0") == "" || strings.Trim(span, "0") == "":
-		return Trace{}
-	}
-	state := strings.Join(h.Values("tracestate"), ",")
-	if len(state) > 512 { // the length that everyone has to carry on; longer may be dropped
-		state = ""
-	}
-	return Trace{id: id, flags: flags, state: state}
+func newSpanID() (id trace.SpanID) {
+	rand.Read(id[:])
+	return id
 }
 
-// orNew returns t, or a new trace when there is none yet. A new one isn't marked as sampled: nobody is
-// known to record it.
-func (t Trace) orNew() Trace {
-	if t.id != "" {
-		return t
+// span begins the span of an attempt, and writes its trace context into the request. The span has an id of its own also where
+// nobody records it, so that the attempts can be told apart.
+func (c *call) span(ctx context.Context, r *http.Request) trace.Span {
+	parent := trace.SpanContextFromContext(ctx)
+	ctx, span := c.dispatcher.tracer.Start(ctx, "call worker", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("http.request.method", r.Method), attribute.String("url.full", c.row.Worker),
+		attribute.String("server.address", r.URL.Hostname()), attribute.Int("http.request.resend_count", c.row.Attempts-1),
+		attribute.String("persistor.run", c.unit.Run), attribute.Int("persistor.unit", c.unit.Unit)))
+	if own := span.SpanContext(); own.SpanID() == parent.SpanID() {
+		ctx = trace.ContextWithSpanContext(ctx, parent.WithSpanID(newSpanID()))
 	}
-	return Trace{id: randomHex(16), flags: "00"}
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(r.Header))
+	return span
 }
 
-// set writes the trace context of a new call within t into h.
-func (t Trace) set(h http.Header) {
-	h.Set("traceparent", "00-"+t.id+"-"+randomHex(8)+"-"+t.flags)
-	if t.state != "" {
-		h.Set("tracestate", t.state)
+// endSpan says what came of an attempt.
+func endSpan(span trace.Span, resp *http.Response, err error) {
+	if resp != nil {
+		span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
 	}
-}
-
-func isHex(s string) bool {
-	return strings.Trim(s, "0123456789abcdef") == ""
-}
-
-func randomHex(bytes int) string {
-	b := make([]byte, bytes)
-	rand.Read(b) // never fails, see crypto/rand
-	return hex.EncodeToString(b)
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End()
 }

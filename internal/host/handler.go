@@ -60,7 +60,7 @@ func (h *handler) invoke(w http.ResponseWriter, r *http.Request, name string, fu
 	began := time.Now()
 	i, err := readInvocation(w, r, name, h.most)
 	if err != nil {
-		h.log.Error("refused an invocation", "function", name, "invocation", r.Header.Get(InvocationHeader), "error", err)
+		h.log.ErrorContext(r.Context(), "refused an invocation", "function", name, "invocation", r.Header.Get(InvocationHeader), "error", err)
 		status := http.StatusBadRequest
 		if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 			status = http.StatusRequestEntityTooLarge
@@ -75,11 +75,11 @@ func (h *handler) invoke(w http.ResponseWriter, r *http.Request, name string, fu
 	body, err := call(r.Context(), function, i, log)
 	elapsed := time.Since(began).Seconds()
 	if err != nil {
-		log.Error("a function failed", "error", err, "elapsed_seconds", elapsed)
+		log.ErrorContext(r.Context(), "a function failed", "error", err, "elapsed_seconds", elapsed)
 		h.refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	log.Info("carried out a function", "elapsed_seconds", elapsed)
+	log.InfoContext(r.Context(), "carried out a function", "elapsed_seconds", elapsed)
 	h.send(w, http.StatusOK, body)
 }
 
@@ -87,7 +87,7 @@ func (h *handler) invoke(w http.ResponseWriter, r *http.Request, name string, fu
 func call(ctx context.Context, function Function, i *Invocation, log *slog.Logger) (body []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("a function panicked", "panic", p, "stack", string(debug.Stack()))
+			log.ErrorContext(ctx, "a function panicked", "panic", p, "stack", string(debug.Stack()))
 			body, err = nil, errors.New("internal error: the log says more")
 		}
 	}()

@@ -368,7 +368,10 @@ func (c *chain) finish(ctx context.Context) error {
 	if c.unsettled == 0 || c.offset == "" {
 		return nil
 	}
-	if err := c.log.Checkpoint(ctx, Mark{SequenceNumber: c.after, Offset: c.offset}); err != nil {
+	began := c.loop.clock()
+	err := c.log.Checkpoint(ctx, Mark{SequenceNumber: c.after, Offset: c.offset})
+	c.loop.observe(Step{Kind: Settled, Began: began, Err: err, Messages: c.unsettled, Last: c.after})
+	if err != nil {
 		return fmt.Errorf("write checkpoint at %d: %w", c.after, err)
 	}
 	c.settled, c.unsettled = c.after, 0

@@ -67,11 +67,16 @@ func (g *gatherer) run(ctx, persisting context.Context) (work.Ended, error) {
 func (g *gatherer) persist(ctx context.Context, fail context.CancelCauseFunc) (err error) {
 	for b := range g.full {
 		if err == nil {
-			began := time.Now()
+			began, before, last := time.Now(), g.keeper.done(), b.last()
 			if err = g.keeper.keep(ctx, b); err != nil {
 				fail(err)
 			}
 			g.Pace.observe(time.Since(began))
+			done := g.keeper.done()
+			g.observe(Step{
+				Kind: Kept, Began: began, Err: err, Messages: done.messages - before.messages, Bytes: done.bytes - before.bytes,
+				Already: done.already - before.already, Last: last,
+			})
 		}
 		b.reset()
 		g.free <- b
@@ -177,6 +182,7 @@ func (g *gatherer) fill(context.Context) state {
 // them, so that this never waits longer than the deadline.
 func (g *gatherer) handOver(context.Context) state {
 	began := time.Now()
+	g.gathered()
 	g.full <- g.batch
 	g.batch = <-g.free
 	g.quiet = g.quiet.Add(time.Since(began))
@@ -196,9 +202,16 @@ func (g *gatherer) timeout(context.Context) state {
 func (g *gatherer) finish(end work.Ended, err error) state {
 	g.end, g.err = end, err
 	if g.batch.len() > 0 && !errors.Is(err, ErrSuperseded) {
+		g.gathered()
 		g.full <- g.batch
 	}
 	return nil
+}
+
+// gathered tells that the batch is handed over.
+func (g *gatherer) gathered() {
+	b := g.batch
+	g.observe(Step{Kind: Received, Began: b.began, Messages: int64(b.len()), Bytes: int64(len(b.live())), Last: b.last()})
 }
 
 // reserve is the time before the deadline that is kept for storing what is held, at most half of all the

@@ -36,6 +36,17 @@ func (l Loop) within(s Locks) *Loop {
 	return &l
 }
 
+// complete removes messages from the service, as [Locks] does.
+func (l *Loop) complete(ctx context.Context, s Locks, numbers []int64) (unconfirmed []int64) {
+	step := Step{Kind: Settled, Began: l.clock(), Messages: int64(len(numbers))}
+	unconfirmed = s.Complete(ctx, numbers)
+	if n := len(unconfirmed); n > 0 {
+		step.Err = fmt.Errorf("the service has not confirmed that %d of %d messages are completed", n, len(numbers))
+	}
+	l.observe(step)
+	return unconfirmed
+}
+
 // locked is the part of a [reader] that Queue and Session have in common.
 type locked struct{ Locks }
 

@@ -127,6 +127,8 @@ type Loop struct {
 	Deadline time.Time
 	Pace     *Pace     // of the loops of one source that follow each other; may be nil
 	Progress *Progress // may be nil
+	// Observe, unless nil, is told of each step. Two goroutines call it, so it has to be safe for concurrent use.
+	Observe func(Step)
 
 	// connected says that the source had a connection when the loop began.
 	connected bool
@@ -153,6 +155,8 @@ type keeper interface {
 	keep(ctx context.Context, b *batch) error
 	// finish settles what is still unsettled, when all batches are kept.
 	finish(ctx context.Context) error
+	// done says what was done so far.
+	done() counts
 }
 
 // run drains r into k until there is nothing more, no time, or an error, or until ctx ends. Whatever the
@@ -208,10 +212,18 @@ func (l Loop) cut() *Loop {
 // write stores the records of a batch at the given position of a blob, 0 of a new one. What is too large
 // to be appended becomes a blob that doesn't grow.
 func (l *Loop) write(ctx context.Context, name string, at int64, b *batch, metadata map[string]string) (held map[string]string, err error) {
+	began := l.clock()
 	if l.joins(b) {
-		return l.Sink.Append(ctx, name, at, b.live(), metadata)
+		held, err = l.Sink.Append(ctx, name, at, b.live(), metadata)
+	} else {
+		held, err = l.Sink.Create(ctx, name, b.live(), metadata)
 	}
-	return l.Sink.Create(ctx, name, b.live(), metadata)
+	step := Step{Kind: Stored, Began: began, Err: err, Messages: int64(b.len()), Bytes: int64(len(b.live())), Last: b.last()}
+	if held != nil {
+		step.Already = 1
+	}
+	l.observe(step)
+	return held, err
 }
 
 // joins reports whether a batch goes into a blob that grows.
@@ -258,6 +270,8 @@ type counts struct {
 	messages, bytes, blobs int64 // stored by this loop
 	already                int64 // received, and found to be stored already
 }
+
+func (c *counts) done() counts { return *c }
 
 func (c counts) report(end work.Ended, err error, elapsed time.Duration) work.Source {
 	s := work.Source{

@@ -99,7 +99,7 @@ func (k *shelf) keep(ctx context.Context, b *batch) error {
 	for _, blob := range blobs {
 		numbers = append(numbers, blob.numbers...)
 	}
-	unconfirmed := k.queue.Source.Complete(ctx, numbers)
+	unconfirmed := k.queue.complete(ctx, k.queue.Source, numbers)
 	k.unconfirmed += int64(len(unconfirmed))
 	slices.Sort(unconfirmed)
 	for _, blob := range blobs {

@@ -105,7 +105,7 @@ func (k *thread) keep(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	if n := len(k.session.Source.Complete(ctx, numbers)); n > 0 {
+	if n := len(k.session.complete(ctx, k.session.Source, numbers)); n > 0 {
 		k.unconfirmed += int64(n)
 		return ErrSuperseded // with its link, most likely
 	}

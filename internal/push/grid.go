@@ -118,9 +118,11 @@ func (g *Grid) store(ctx context.Context, run string, e *event) error {
 	metadata := record.Event{Source: e.source, ID: e.id, Content: e.content, Count: 1, Bytes: int64(len(body)), Run: run}.Metadata()
 	create := func(ctx context.Context, sink pull.Sink, folder string) error {
 		name := record.EventName(folder, e.source, e.id, e.at)
+		began := time.Now()
 		held, err := sink.Create(ctx, name, body, metadata)
+		g.stored(ctx, began, 1, len(body), held, err)
 		if err == nil && held != nil {
-			_, err = g.compare(e, name, held)
+			_, err = g.compare(ctx, e, name, held)
 		}
 		if err != nil {
 			return fmt.Errorf("store event %.80q of %.80q: %w", e.id, e.source, err)
@@ -135,14 +137,14 @@ func (g *Grid) store(ctx context.Context, run string, e *event) error {
 	if refused != nil {
 		return fmt.Errorf("%w; %w", err, refused)
 	}
-	g.log().Error("stored an event apart, since it could not be stored in its place",
+	g.log().ErrorContext(ctx, "stored an event apart, since it could not be stored in its place",
 		"source", e.source, "id", e.id, "folder", apart(e.folder), "in", where, "error", err)
 	return nil
 }
 
 // compare looks at the metadata of the blob that has an event's name. An event of the same identity that holds something
 // else stays where it is, and the new one is not stored: Event Grid promises that events don't change.
-func (g *Grid) compare(e *event, name string, held map[string]string) (there record.Event, err error) {
+func (g *Grid) compare(ctx context.Context, e *event, name string, held map[string]string) (there record.Event, err error) {
 	there, err = record.ParseEvent(held)
 	switch {
 	case err != nil:
@@ -150,7 +152,7 @@ func (g *Grid) compare(e *event, name string, held map[string]string) (there rec
 	case !there.Of(e.source, e.id):
 		return there, fmt.Errorf("blob %s is there already, and holds event %.80q of %.80q: %w; move it away", name, there.ID, there.Source, pull.ErrForeign)
 	case there.Content != e.content:
-		g.log().Warn("an event came again with another content, and was left out", "source", e.source, "id", e.id, "blob", name)
+		g.log().WarnContext(ctx, "an event came again with another content, and was left out", "source", e.source, "id", e.id, "blob", name)
 	}
 	return there, nil
 }

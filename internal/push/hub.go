@@ -138,7 +138,7 @@ func (h *Hub) store(ctx context.Context, regular time.Time, run string, from ori
 	if refused != nil {
 		return fmt.Errorf("%s: %w; %w", what, err, refused)
 	}
-	h.log().Error("stored messages apart, since they could not be stored in their place",
+	h.log().ErrorContext(ctx, "stored messages apart, since they could not be stored in their place",
 		"hub", h.name, "partition", from.partition, "first", first, "last", last, "folder", apart(h.Folder), "in", where, "error", err)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -141,7 +142,9 @@ func (g *Grid) extend(ctx context.Context, run string, j *journal, batch []*even
 	next.Count, next.Bytes, next.Run = j.first.Count+int64(len(batch)), j.first.Bytes+int64(len(body)), run
 	next.Recent = append(slices.Clone(j.recent), keys...)
 	next.Recent = next.Recent[max(0, len(next.Recent)-record.MaxRecent):]
+	began := time.Now()
 	held, err := g.Sink.Append(ctx, j.name, j.first.Bytes, body, next.Metadata())
+	g.stored(ctx, began, len(batch), len(body), held, err)
 	switch {
 	case j.first.Bytes > 0 && errors.Is(err, pull.ErrGone):
 		j.name = "" // a new blob is begun
@@ -153,7 +156,7 @@ func (g *Grid) extend(ctx context.Context, run string, j *journal, batch []*even
 		}
 		return fmt.Errorf("store %d events from %.80q of %.80q on: %w", len(batch), first.id, first.source, err)
 	case held != nil:
-		return g.meet(j, first, held)
+		return g.meet(ctx, j, first, held)
 	}
 	j.first, j.recent = next, next.Recent
 	for _, key := range keys {
@@ -164,12 +167,12 @@ func (g *Grid) extend(ctx context.Context, run string, j *journal, batch []*even
 
 // meet goes on with what is there where a batch was to be appended: a blob that another process began with the same
 // event; or, after an answer that got lost, the batch itself; or a blob that takes no more.
-func (g *Grid) meet(j *journal, first *event, held map[string]string) error {
+func (g *Grid) meet(ctx context.Context, j *journal, first *event, held map[string]string) error {
 	name, at := j.name, j.first.Bytes
 	j.name = "" // whatever it is, a new blob is begun
 	there, err := record.ParseEvent(held)
 	if at == 0 {
-		there, err = g.compare(first, name, held)
+		there, err = g.compare(ctx, first, name, held)
 	}
 	if err != nil {
 		return fmt.Errorf("store event %.80q of %.80q: %w", first.id, first.source, err)

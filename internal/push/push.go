@@ -52,6 +52,8 @@ type Options struct {
 	Timeout time.Duration
 	// Output says to give single messages back to the host, as the output Blob, and not to store them.
 	Output bool
+	// Observe, unless nil, gives what is to be told of each step of storing what the invocation of ctx brings, or nil.
+	Observe func(ctx context.Context) func(pull.Step)
 	// Log takes what is noticed; nil drops it.
 	Log *slog.Logger
 }
@@ -127,11 +129,38 @@ func (o *Options) refuge(ctx context.Context, store func(ctx context.Context, si
 	return "FAILED_STORAGE_CONNECTION_STRING", nil
 }
 
+// observe is what steps are told to; nil for nobody.
+func (o *Options) observe(ctx context.Context) func(pull.Step) {
+	if o.Observe == nil {
+		return nil
+	}
+	return o.Observe(ctx)
+}
+
+// stored tells of a request that has stored some messages by itself, without a loop; held is what it met instead.
+func (o *Options) stored(ctx context.Context, began time.Time, messages, bytes int, held map[string]string, err error) {
+	observe := o.observe(ctx)
+	if observe == nil {
+		return
+	}
+	s := pull.Step{Kind: pull.Stored, Began: began, Took: time.Since(began), Err: err, Messages: int64(messages), Bytes: int64(bytes)}
+	if held != nil {
+		s.Already = 1
+	}
+	observe(s)
+	s.Kind = pull.Kept
+	if held != nil || err != nil {
+		s.Messages, s.Bytes = 0, 0
+	}
+	observe(s)
+}
+
 // loop is the part of a pull loop that is the same for all invocations.
 func (o *Options) loop(ctx context.Context, sink pull.Sink, folder, run string, messages int) pull.Loop {
 	deadline, _ := ctx.Deadline()
 	return pull.Loop{
-		Sink: sink, Format: o.Format, Folder: folder, RunID: run, Limits: o.Limits, Chunk: messages, Deadline: deadline,
+		Observe: o.observe(ctx),
+		Sink:    sink, Format: o.Format, Folder: folder, RunID: run, Limits: o.Limits, Chunk: messages, Deadline: deadline,
 		Append: o.Append, AppendBytes: o.AppendBytes, MaxAppend: o.MaxAppend,
 	}
 }

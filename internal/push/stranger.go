@@ -55,7 +55,7 @@ func (o *Options) putApart(ctx context.Context, m *message.Message, invocation s
 	if err != nil {
 		return fmt.Errorf("%w; %w", why, err)
 	}
-	o.log().Error("stored apart what could not be stored in its place", "blob", name, "in", where, "error", why)
+	o.log().ErrorContext(ctx, "stored apart what could not be stored in its place", "blob", name, "in", where, "error", why)
 	return nil
 }
 

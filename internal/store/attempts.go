@@ -49,6 +49,14 @@ func newAttempts(ctx context.Context, size int) *attempts {
 
 // failed notes how an attempt ended, and reports whether another one may end better.
 func (a *attempts) failed(response *http.Response, err error) bool {
+	again := a.note(response, err)
+	if retried, ok := a.ctx.Value(onRetryKey{}).(func(int)); ok && again && a.ctx.Err() == nil {
+		retried(a.status)
+	}
+	return again
+}
+
+func (a *attempts) note(response *http.Response, err error) bool {
 	a.count++
 	a.status, a.err = 0, err
 	if err != nil {
@@ -56,6 +64,15 @@ func (a *attempts) failed(response *http.Response, err error) bool {
 	}
 	a.status = response.StatusCode
 	return a.status == http.StatusRequestTimeout || a.status == http.StatusTooManyRequests || a.status >= 500
+}
+
+// onRetryKey is the key of what [OnRetry] puts into a context.
+type onRetryKey struct{}
+
+// OnRetry has retried called whenever a request that is made with the context returned has failed and is to be tried again:
+// with the answer's status, or 0 where no answer came. It may be called by several goroutines.
+func OnRetry(ctx context.Context, retried func(status int)) context.Context {
+	return context.WithValue(ctx, onRetryKey{}, retried)
 }
 
 // explain returns the request's error as one line without a URL, since that may hold a SAS. The
