@@ -18,11 +18,11 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	collectormetrics "go.opentelemetry.io/proto/slim/otlp/collector/metrics/v1"
-	collectortrace "go.opentelemetry.io/proto/slim/otlp/collector/trace/v1"
-	commonpb "go.opentelemetry.io/proto/slim/otlp/common/v1"
-	metricspb "go.opentelemetry.io/proto/slim/otlp/metrics/v1"
-	tracepb "go.opentelemetry.io/proto/slim/otlp/trace/v1"
+	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
 	"persistor/emulator"
@@ -251,7 +251,7 @@ func TestCollectorFails(t *testing.T) {
 	} {
 		c, s := newCollector(t), newSite(t, 2, 2000)
 		c.refuse = refuse
-		s.settings = s.settings.with(c.told()...).with("BATCH_COUNT=100", "GET_METADATA=TRUE", "LOG_LEVEL=debug", "OTEL_EXPORTER_OTLP_HEADERS=api-key=hunter2", "OTEL_METRIC_EXPORT_INTERVAL=1000")
+		s.settings = s.settings.with(c.told()...).with("BATCH_COUNT=100", "GET_METADATA=TRUE", "LOG_LEVEL=debug", "OTEL_EXPORTER_OTLP_HEADERS=api-key=hunter2", "OTEL_EXPORTER_OTLP_TRACES_HEADERS=hunter2", "OTEL_METRIC_EXPORT_INTERVAL=1000")
 		if name == "down" {
 			s.settings = s.settings.with("OTEL_EXPORTER_OTLP_ENDPOINT=http://" + freeAddress(t))
 		}
@@ -516,6 +516,11 @@ func TestWavesAreToldOf(t *testing.T) {
 	waitFor(t, "the metrics", func() bool {
 		return c.sum("persistor-invoker", "persistor.waves", "persistor.status", "ok") >= 1 && c.sum("persistor-invoker", "persistor.units", "persistor.status", "ok") >= 1
 	})
+	if line := invoker.logged("ended a wave"); !strings.Contains(line, `"run":"`+run.ID+`"`) || !slices.ContainsFunc(c.named("wave"), func(one collected) bool {
+		return strings.Contains(line, `"trace_id":"`+hex.EncodeToString(one.TraceId)+`"`)
+	}) {
+		t.Errorf("line without run or trace: %s", line)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m := c.metrics["persistor-worker persistor.lag"]; m != nil {

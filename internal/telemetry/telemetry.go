@@ -27,6 +27,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -37,7 +38,6 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"persistor/internal/config"
-	"persistor/internal/telemetry/otlp"
 )
 
 // library names what is measured, in traces and metrics.
@@ -51,6 +51,7 @@ type Telemetry struct {
 	meters  *sdkmetric.MeterProvider
 	scraped *sdkmetric.ManualReader // nil unless metrics may be fetched
 	sends   bool
+	client  *http.Client // by which it sends
 	instruments
 
 	mu      sync.Mutex
@@ -64,28 +65,40 @@ func New(c config.Telemetry, log *slog.Logger) *Telemetry {
 	if !c.On() {
 		return nil
 	}
-	t := &Telemetry{log: log, tracer: noop.NewTracerProvider().Tracer(library), sends: c.Traces != "" || c.Metrics != "", failing: map[string]bool{}}
-	// The SDK's own complaints, as of a variable that it reads itself, would go to stderr.
-	var told sync.Once
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		told.Do(func() { log.Warn("telemetry has trouble, which is told once", "error", err) })
-	}))
+	t := &Telemetry{log: log, tracer: noop.NewTracerProvider().Tracer(library), sends: c.Traces != "" || c.Metrics != "", client: newClient(), failing: map[string]bool{}}
+	t.quieten()
 	about := describe(c)
 	if c.Traces != "" {
-		t.traces = sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithSampler(samplerOf(c.Sampler)),
-			sdktrace.WithBatcher(otlp.NewSpans(t.options(c, "traces", c.Traces))))
-		t.tracer = t.traces.Tracer(library)
+		if exporter, err := t.newSpanExporter(c); err == nil {
+			t.traces = sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithSampler(samplerOf(c.Sampler)), sdktrace.WithBatcher(exporter))
+			t.tracer = t.traces.Tracer(library)
+		} else {
+			t.note("traces", err)
+		}
 	}
 	t.meters = sdkmetric.NewMeterProvider(append(t.readers(c), sdkmetric.WithResource(about), sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter))...)
 	t.instruments = newInstruments(t.meters.Meter(library))
 	return t
 }
 
+// quieten keeps the SDK from writing to stderr. What its logger is given is about the environment, with values that may be
+// secrets, and config has read those that matter.
+func (t *Telemetry) quieten() {
+	otel.SetLogger(logr.Discard())
+	var told sync.Once
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		told.Do(func() { t.log.Warn("telemetry has trouble, which is told once", "error", line(err)) })
+	}))
+}
+
 // readers are those who take the metrics.
 func (t *Telemetry) readers(c config.Telemetry) (all []sdkmetric.Option) {
 	if c.Metrics != "" {
-		exporter := otlp.NewMetrics(t.options(c, "metrics", c.Metrics))
-		all = append(all, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithInterval(c.Interval), sdkmetric.WithTimeout(c.Timeout))))
+		if exporter, err := t.newMetricExporter(c); err == nil {
+			all = append(all, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithInterval(c.Interval), sdkmetric.WithTimeout(c.Timeout))))
+		} else {
+			t.note("metrics", err)
+		}
 	}
 	if c.Scrape != config.ScrapeOff {
 		t.scraped = sdkmetric.NewManualReader()
@@ -94,31 +107,21 @@ func (t *Telemetry) readers(c config.Telemetry) (all []sdkmetric.Option) {
 	return all
 }
 
-func (t *Telemetry) options(c config.Telemetry, signal, url string) otlp.Options {
-	return otlp.Options{
-		URL: url, Headers: c.Header(), Gzip: c.Gzip, Timeout: c.Timeout,
-		Trouble:   func(err error) { t.trouble(signal, err) },
-		Recovered: func() { t.recovered(signal) },
-	}
-}
-
-// trouble logs that telemetry can't be sent, unless that is known.
-func (t *Telemetry) trouble(signal string, err error) {
+// note takes how an export of a signal went, and logs when trouble begins, and when it is over.
+func (t *Telemetry) note(signal string, err error) {
 	t.mu.Lock()
-	first := len(t.failing) == 0
-	t.failing[signal] = true
-	t.mu.Unlock()
-	if first {
-		t.log.Warn("telemetry can't be sent, and is dropped; nothing else depends on it, and it is tried on", "signal", signal, "error", err)
+	before := len(t.failing)
+	if err != nil {
+		t.failing[signal] = true
+	} else {
+		delete(t.failing, signal)
 	}
-}
-
-func (t *Telemetry) recovered(signal string) {
-	t.mu.Lock()
-	delete(t.failing, signal)
-	last := len(t.failing) == 0
+	after := len(t.failing)
 	t.mu.Unlock()
-	if last {
+	switch {
+	case before == 0 && after > 0:
+		t.log.Warn("telemetry can't be sent, and is dropped; nothing else depends on it, and it is tried on: check OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS, and that a collector takes OTLP over HTTP there", "signal", signal, "error", line(err))
+	case before > 0 && after == 0:
 		t.log.Info("telemetry is sent again")
 	}
 }
@@ -214,6 +217,7 @@ func (t *Telemetry) Close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
+	defer t.client.CloseIdleConnections()
 	var err error
 	if t.traces != nil {
 		err = t.traces.Shutdown(ctx)
