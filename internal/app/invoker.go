@@ -158,7 +158,7 @@ func recoverRuns(ctx context.Context, e *backfill.Engine, log *slog.Logger) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		log.Warn("could not look for runs to take up; it is tried again", "pause", pause, "error", err)
+		log.WarnContext(ctx, "could not look for runs to take up; it is tried again", "pause", pause, "error", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -148,7 +148,7 @@ func (l *runLock) Take(ctx context.Context, run fanout.Run) (release func(), err
 	go func() {
 		select {
 		case err := <-lease.Lost():
-			l.log.Warn("lost the run's lease: another run may begin beside this one, which goes on", "run", run.ID, "error", err)
+			l.log.WarnContext(ctx, "lost the run's lease: another run may begin beside this one, which goes on", "run", run.ID, "error", err)
 		case <-done:
 		}
 	}()
@@ -157,7 +157,7 @@ func (l *runLock) Take(ctx context.Context, run fanout.Run) (release func(), err
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
 		defer cancel()
 		if err := lease.Release(ctx); err != nil {
-			l.log.Warn("could not give the run's lease back: the next run has to wait until it runs out, a minute at most", "run", run.ID, "error", err)
+			l.log.WarnContext(ctx, "could not give the run's lease back: the next run has to wait until it runs out, a minute at most", "run", run.ID, "error", err)
 		}
 	}, nil
 }

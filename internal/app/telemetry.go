@@ -98,8 +98,8 @@ type toldWaves struct {
 // Wave carries out a wave.
 func (w toldWaves) Wave(ctx context.Context, m backfill.Message) error {
 	ctx, end := w.telemetry.Wave(ctx, m.Run)
-	err := w.Engine.Wave(ctx, m)
-	end(err, w.telemetry.Reserve(w.timeout))
+	status, err := w.Engine.Wave(ctx, m)
+	end(string(status), err, w.telemetry.Reserve(w.timeout))
 	return err
 }
 

@@ -50,7 +50,7 @@ func (e *Engine) giveUp(ctx context.Context, id string, why error) {
 		return nil
 	})
 	if err != nil {
-		e.Log.Warn("could not end a run that can't go on", "run", id, "error", err)
+		e.Log.WarnContext(ctx, "could not end a run that can't go on", "run", id, "error", err)
 	}
 }
 

@@ -23,7 +23,7 @@ func (w *wave) conclude(outer context.Context, o outcome) (ledger.Run, error) {
 		return run, err
 	}
 	if err := w.Ledger.ClearProgress(ctx, run.ID); err != nil {
-		w.Engine.Log.Info("could not remove the progress of a wave's workers", "run", run.ID, "error", err)
+		w.Engine.Log.InfoContext(ctx, "could not remove the progress of a wave's workers", "run", run.ID, "error", err)
 	}
 	return run, nil
 }
@@ -113,7 +113,7 @@ func (w *wave) pause(run ledger.Run) time.Duration {
 }
 
 // tell logs what became of a wave, in a line.
-func (e *Engine) tell(run ledger.Run, o outcome) {
+func (e *Engine) tell(ctx context.Context, run ledger.Run, o outcome) {
 	w := lastWave(&run)
 	if w == nil {
 		return
@@ -125,10 +125,10 @@ func (e *Engine) tell(run ledger.Run, o outcome) {
 	}
 	switch {
 	case o.err != nil:
-		e.Log.Error("a wave failed", append(line, "error", o.err)...)
+		e.Log.ErrorContext(ctx, "a wave failed", append(line, "error", o.err)...)
 	case run.State == ledger.Failed:
-		e.Log.Error("a run failed", line...)
+		e.Log.ErrorContext(ctx, "a run failed", line...)
 	default:
-		e.Log.Info("ended a wave", line...)
+		e.Log.InfoContext(ctx, "ended a wave", line...)
 	}
 }

@@ -39,7 +39,7 @@ func (e *Engine) Record(ctx context.Context, run fanout.Run, req fanout.Request)
 	creating, done := context.WithTimeout(ctx, createTimeout)
 	defer done()
 	if r.broken = e.Ledger.Create(creating, document); r.broken != nil {
-		e.Log.Warn("can't keep a document of the run, which goes on: it can't be watched or cancelled", "run", run.ID, "error", r.broken)
+		e.Log.WarnContext(ctx, "can't keep a document of the run, which goes on: it can't be watched or cancelled", "run", run.ID, "error", r.broken)
 		return r
 	}
 	r.tracked = e.Tracked
@@ -95,7 +95,7 @@ func (p recorded) Plan(ctx context.Context, run fanout.Run, req fanout.Request) 
 		}
 		return nil
 	})
-	p.judge(written, err)
+	p.judge(ctx, written, err)
 	return plan, nil
 }
 

@@ -88,7 +88,7 @@ func (k *keeper) write(ctx context.Context) {
 		run.Alive = time.Now().Add(k.timing.Alive)
 		return nil
 	})
-	k.judge(run, err)
+	k.judge(ctx, run, err)
 }
 
 // look reads whether the run is to be cancelled.
@@ -99,15 +99,15 @@ func (k *keeper) look(ctx context.Context) {
 	if err == nil && run.Invoker != k.mark {
 		err = errSuperseded
 	}
-	k.judge(run, err)
+	k.judge(ctx, run, err)
 }
 
-func (k *keeper) judge(run ledger.Run, err error) {
+func (k *keeper) judge(ctx context.Context, run ledger.Run, err error) {
 	switch {
 	case errors.Is(err, errSuperseded), errors.Is(err, ledger.ErrNoRun):
 		k.over(err)
 	case err != nil && k.note(err):
-		k.log.Warn("can't bring the run's document up to date; the run goes on", "error", err)
+		k.log.WarnContext(ctx, "can't bring the run's document up to date; the run goes on", "error", err)
 	case err == nil:
 		k.note(nil)
 		if !run.CancelRequested.IsZero() {

@@ -41,12 +41,12 @@ func NewLocal(log *slog.Logger) *Local {
 }
 
 // Ask implements [Chain]. A message that waits already is not asked for twice; the sooner of the two holds.
-func (l *Local) Ask(_ context.Context, m Message, after time.Duration) error {
-	l.put(asked{Message: m, at: time.Now().Add(after)})
+func (l *Local) Ask(ctx context.Context, m Message, after time.Duration) error {
+	l.put(ctx, asked{Message: m, at: time.Now().Add(after)})
 	return nil
 }
 
-func (l *Local) put(a asked) {
+func (l *Local) put(ctx context.Context, a asked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.IndexFunc(l.asked, func(b asked) bool { return b.Message == a.Message }); i >= 0 {
@@ -56,7 +56,7 @@ func (l *Local) put(a asked) {
 		l.asked = slices.Delete(l.asked, i, i+1)
 	}
 	if len(l.asked) >= maxAsked {
-		l.log.Error("too many waves wait: a run will show as abandoned", "run", a.Run, "wave", a.Wave)
+		l.log.ErrorContext(ctx, "too many waves wait: a run will show as abandoned", "run", a.Run, "wave", a.Wave)
 		return
 	}
 	i := slices.IndexFunc(l.asked, func(b asked) bool { return b.at.After(a.at) })
@@ -91,10 +91,10 @@ func (l *Local) Run(ctx context.Context, carryOut func(context.Context, Message)
 		}
 		if err := carryOut(ctx, a.Message); err != nil && ctx.Err() == nil {
 			pause := min(failedPause<<min(a.failures, 10), failedPauseMax)
-			l.log.Error("a wave could not be carried out; it is tried again", "run", a.Run, "wave", a.Wave, "pause", pause, "error", err)
+			l.log.ErrorContext(ctx, "a wave could not be carried out; it is tried again", "run", a.Run, "wave", a.Wave, "pause", pause, "error", err)
 			a.failures++
 			a.at = time.Now().Add(pause)
-			l.put(a)
+			l.put(ctx, a)
 		}
 	}
 }

@@ -19,31 +19,41 @@ const (
 	concluding = 10 * time.Second
 )
 
+// Status is what became of a wave that was asked for.
+type Status string
+
+const (
+	CarriedOut Status = "ok"        // units that failed are in the run's document
+	Failed     Status = "failed"    // it could not be carried out: the run's document says why
+	Postponed  Status = "postponed" // somebody else is at it, or at another run; it is asked for again
+	Dropped    Status = "dropped"   // there was nothing to do: it was done, is no longer wanted, or somebody else has taken it over
+)
+
 // Wave carries out a wave of a run, if it is this message's to do so, and asks for the next. It returns within the
-// dispatcher's budget. After an error the message is to come again; without one it has done what it can, also
-// where the wave was not its own. When ctx ends, what the workers hold is stored, and the wave ends early.
-func (e *Engine) Wave(ctx context.Context, m Message) error {
+// dispatcher's budget. After an error the message is to come again; without one it has done what it can, as the status
+// says, also where the wave was not its own. When ctx ends, what the workers hold is stored, and the wave ends early.
+func (e *Engine) Wave(ctx context.Context, m Message) (Status, error) {
 	end := time.Now().Add(e.Dispatcher.Budget(fanout.Request{}))
 	mark := newMark()
 	run, v, wait, err := e.claim(ctx, m, mark)
 	switch {
 	case errors.Is(err, ledger.ErrNoRun):
-		e.Log.Warn("a wave was asked for of a run that has no document", "run", m.Run, "wave", m.Wave)
-		return nil
+		e.Log.WarnContext(ctx, "a wave was asked for of a run that has no document", "run", m.Run, "wave", m.Wave)
+		return Dropped, nil
 	case err != nil:
-		return fmt.Errorf("claim wave %d of run %s: %w", m.Wave, m.Run, err)
+		return "", fmt.Errorf("claim wave %d of run %s: %w", m.Wave, m.Run, err)
 	}
 	switch v {
 	case carryOut:
 		return e.carryOut(ctx, run, mark, end)
 	case postpone:
-		e.Log.Info("another invoker carries a wave out", "run", m.Run, "wave", m.Wave)
-		return e.Chain.Ask(ctx, m, wait)
+		e.Log.InfoContext(ctx, "another invoker carries a wave out", "run", m.Run, "wave", m.Wave)
+		return Postponed, e.Chain.Ask(ctx, m, wait)
 	case askAgain:
-		return e.ask(ctx, run, 0)
+		return Dropped, e.ask(ctx, run, 0)
 	}
-	e.Log.Info("dropped a message that has come too late", "run", m.Run, "wave", m.Wave)
-	return nil
+	e.Log.InfoContext(ctx, "dropped a message that has come too late", "run", m.Run, "wave", m.Wave)
+	return Dropped, nil
 }
 
 // claim decides what becomes of a message, by the run's document, and writes that into it where it changes the run.
@@ -71,7 +81,7 @@ type wave struct {
 }
 
 // carryOut carries out the wave that the run was claimed for.
-func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, end time.Time) error {
+func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, end time.Time) (Status, error) {
 	ctx, over := context.WithCancelCause(outer)
 	defer over(nil)
 	w := &wave{Engine: e, keeper: e.keep(ctx, run.ID, mark, over), run: run, end: end}
@@ -90,18 +100,22 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 	w.close()
 	after, err := w.conclude(outer, outcome)
 	if errors.Is(err, errSuperseded) || errors.Is(err, ledger.ErrNoRun) {
-		e.Log.Warn("gave a wave up", "run", run.ID, "wave", run.Wave, "error", err)
-		return nil
+		e.Log.WarnContext(outer, "gave a wave up", "run", run.ID, "wave", run.Wave, "error", err)
+		return Dropped, nil
 	}
 	if err != nil {
-		return fmt.Errorf("end wave %d of run %s: %w", run.Wave, run.ID, err)
+		return "", fmt.Errorf("end wave %d of run %s: %w", run.Wave, run.ID, err)
 	}
-	e.tell(after, outcome)
+	e.tell(outer, after, outcome)
 	release() // before the next wave wants it
-	if after.Next == 0 || outer.Err() != nil {
-		return nil
+	status := CarriedOut
+	if outcome.err != nil {
+		status = Failed
 	}
-	return e.ask(outer, after, w.pause(after))
+	if after.Next == 0 || outer.Err() != nil {
+		return status, nil
+	}
+	return status, e.ask(outer, after, w.pause(after))
 }
 
 // lease waits for the source's lease for half of the wave's time. release gives it back, once; after an error it does
@@ -128,7 +142,7 @@ func (w *wave) lease(ctx context.Context) (release func(), err error) {
 }
 
 // giveBack gives a wave that couldn't begin back to the chain.
-func (w *wave) giveBack(outer context.Context, why error) error {
+func (w *wave) giveBack(outer context.Context, why error) (Status, error) {
 	w.close()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(outer), writeTimeout)
 	defer cancel()
@@ -142,15 +156,19 @@ func (w *wave) giveBack(outer context.Context, why error) error {
 	})
 	switch {
 	case errors.Is(err, errSuperseded), errors.Is(err, ledger.ErrNoRun):
-		return nil
+		return Dropped, nil
 	case err != nil:
-		return fmt.Errorf("give back wave %d of run %s: %w", w.run.Wave, w.run.ID, err)
+		return "", fmt.Errorf("give back wave %d of run %s: %w", w.run.Wave, w.run.ID, err)
 	}
-	w.Engine.Log.Info("a wave waits for another run's end", "run", run.ID, "wave", run.Next, "error", why)
-	if run.Next == 0 || outer.Err() != nil {
-		return nil
+	if run.Next == 0 {
+		w.Engine.Log.InfoContext(ctx, "a wave was cancelled before it began", "run", run.ID)
+		return Dropped, nil
 	}
-	return w.ask(ctx, run, w.Timing.Busy)
+	w.Engine.Log.InfoContext(ctx, "a wave waits for another run's end", "run", run.ID, "wave", run.Next, "error", why)
+	if outer.Err() != nil {
+		return Postponed, nil
+	}
+	return Postponed, w.ask(ctx, run, w.Timing.Busy)
 }
 
 // outcome is what became of a wave.

@@ -93,18 +93,23 @@ func (t *Telemetry) Invocation(ctx context.Context, id string) (_ context.Contex
 	}
 }
 
-// Wave begins the span of a wave of a run; end says how it ended, counts it, and sends what was recorded within the time given.
-func (t *Telemetry) Wave(ctx context.Context, run string) (_ context.Context, end func(error, time.Duration)) {
+// Wave begins the span of a wave of a run; end says by its status what became of it, which is failed after an error, counts it,
+// and sends what was recorded within the time given.
+func (t *Telemetry) Wave(ctx context.Context, run string) (_ context.Context, end func(status string, err error, within time.Duration)) {
 	ctx = About(ctx, run, -1)
 	if t == nil {
-		return ctx, func(error, time.Duration) {}
+		return ctx, func(string, error, time.Duration) {}
 	}
 	ctx, span := t.tracer.Start(ctx, "wave", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(runKey.String(run)))
-	return ctx, func(err error, within time.Duration) {
-		status, why := fanout.OK, ""
-		if err != nil {
+	return ctx, func(status string, err error, within time.Duration) {
+		why := ""
+		switch {
+		case err != nil:
 			status, why = fanout.Failed, err.Error()
+		case status == fanout.Failed:
+			why = "the run's document says why"
 		}
+		span.SetAttributes(statusKey.String(status))
 		t.waves.Add(ctx, 1, metric.WithAttributes(statusKey.String(status)))
 		finish(span, why)
 		t.Flush(within)

@@ -107,7 +107,7 @@ func TestOff(t *testing.T) {
 	_, endInvocation := told.Invocation(ctx, "i")
 	endInvocation(errors.New("no"), time.Hour)
 	_, endWave := told.Wave(ctx, "r")
-	endWave(nil, time.Hour)
+	endWave(fanout.OK, nil, time.Hour)
 	told.UnitEnded(ctx, fanout.UnitRow{})
 	told.Flush(time.Hour)
 	if _, span := told.Tracer().Start(ctx, "s"); span.IsRecording() || told.Close(ctx) != nil {
@@ -137,7 +137,7 @@ func tellAll(told *Telemetry) {
 		{Partition: "0", Ended: work.Failed, Error: "no", Backlog: 90}, {Ended: work.Drained, RedeliveryExpected: 4, Backlog: -1},
 	}}, time.Second)
 	_, endWave := told.Wave(ctx, "r")
-	endWave(nil, time.Second)
+	endWave("postponed", nil, time.Second)
 	told.UnitEnded(ctx, fanout.UnitRow{Status: fanout.OK, Ended: work.Drained})
 	end(fanout.Report{Run: "r", Status: fanout.OK, ElapsedSeconds: 2}, time.Second)
 }
@@ -196,7 +196,7 @@ func TestScrape(t *testing.T) {
 		"persistor_storage_retries_total error_type=no_answer":                                      1,
 		"persistor_runs_total persistor_status=ok":                                                  1,
 		"persistor_units_total persistor_ended=drained,persistor_status=ok":                         1,
-		"persistor_waves_total persistor_status=ok":                                                 1,
+		"persistor_waves_total persistor_status=postponed":                                          1,
 		"persistor_lag persistor_partition=0":                                                       90,
 		"persistor_store_duration_seconds persistor_outcome=stored,persistor_source=partition":      1,
 		"persistor_store_duration_seconds persistor_outcome=stored,persistor_source=partition sum":  0.003,
