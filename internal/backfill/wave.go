@@ -109,19 +109,23 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 func (w *wave) lease(ctx context.Context) (release func(), err error) {
 	patient, cancel := context.WithDeadline(ctx, w.end.Add(-time.Until(w.end)/2))
 	defer cancel()
+	var busy *fanout.UnderWayError
 	for {
 		release, err := w.Lock.Take(patient, fanout.Run{ID: w.run.ID, Start: time.Now()})
 		switch {
 		case err == nil:
 			return sync.OnceFunc(release), nil
-		case !errors.As(err, new(*fanout.UnderWayError)):
+		case errors.As(err, &busy):
+		case busy != nil && patient.Err() != nil: // the last try was cut off
+			return func() {}, busy
+		default:
 			return func() {}, err
 		}
 		select {
 		case <-patient.Done():
-			return func() {}, err
+			return func() {}, busy
 		case <-w.stopped:
-			return func() {}, err
+			return func() {}, busy
 		case <-time.After(time.Second):
 		}
 	}
