@@ -160,7 +160,7 @@ func (w *wave) giveBack(outer context.Context, why error) error {
 // outcome is what became of a wave.
 type outcome struct {
 	err        error // that kept it from being carried out
-	nothing    bool  // there was nothing to do
+	unheard    bool  // workers stored something, as far as they could say
 	report     fanout.Report
 	checkpoint map[string]int64 // that were written, by partition
 }
@@ -198,7 +198,6 @@ func (w *wave) work(ctx context.Context) (o outcome) {
 		}
 		o.report = w.Dispatcher.Dispatch(ctx, plan, req)
 	}
-	o.nothing = len(plan.Units) == 0
 	if w.Hub != nil {
 		o.checkpoint, o.err = w.moveCheckpoints(ctx, standing)
 	}
