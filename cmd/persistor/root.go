@@ -59,7 +59,8 @@ settings, nothing was begun.`,
   persistor status                  # how much waits, at the invoker in PERSISTOR_URL
   persistor backfill                # store it, however long that takes, and watch
   persistor emulator --hub rides:4  # an Event Hub of your own
-  persistor publish rides.jsonl --hub rides --connection-string "$EVENT_HUB_CONN_STRING"`,
+  persistor publish rides.jsonl --hub rides --connection-string "$EVENT_HUB_CONN_STRING"
+  persistor replay persistor-out/blobs --folder rides --to-hub rides --dry-run`,
 		Args:          arguments(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true, // run tells them, once
@@ -79,7 +80,7 @@ settings, nothing was begun.`,
 		&cobra.Group{ID: groupStored, Title: "What is stored:"},
 		&cobra.Group{ID: groupPrograms, Title: "Run and deploy it:"},
 	)
-	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newVerify(), newWorker(), newInvoker(), newPush(), newGenerate(), newMan(), newVersion())
+	root.AddCommand(newDemo(), newEmulator(), newPublish(), newBackfill(), newRuns(), newStatus(), newList(), newCat(), newReplay(), newVerify(), newWorker(), newInvoker(), newPush(), newGenerate(), newMan(), newVersion())
 	return root
 }
 

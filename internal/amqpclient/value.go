@@ -3,6 +3,7 @@
 package amqpclient
 
 import (
+	"maps"
 	"reflect"
 
 	"github.com/Azure/go-amqp"
@@ -53,8 +54,10 @@ func Value(v any) any {
 	case map[string]any:
 		Map(v)
 	case map[any]any:
-		for key, value := range v {
-			v[key] = Value(value)
+		valueKeys(v)
+	case []map[any]any:
+		for _, m := range v {
+			valueKeys(m)
 		}
 	default:
 		// An AMQP array of ubyte is a type that the client doesn't export.
@@ -63,6 +66,19 @@ func Value(v any) any {
 		}
 	}
 	return v
+}
+
+// valueKeys does it for a map's keys, too.
+func valueKeys(m map[any]any) {
+	for key, value := range m {
+		m[key] = Value(value)
+	}
+	for key := range maps.Clone(m) {
+		if is := Value(key); is != key {
+			m[is] = m[key]
+			delete(m, key)
+		}
+	}
 }
 
 func list(values []any) {
@@ -76,7 +92,7 @@ func list(values []any) {
 func Map(m map[string]any) map[string]any {
 	for key, v := range m {
 		switch v.(type) {
-		case amqp.UUID, []amqp.UUID, amqp.Symbol, []amqp.Symbol, []any, map[string]any, map[any]any:
+		case amqp.UUID, []amqp.UUID, amqp.Symbol, []amqp.Symbol, []any, map[string]any, map[any]any, []map[any]any:
 			m[key] = Value(v)
 		}
 	}
@@ -84,4 +100,64 @@ func Map(m map[string]any) map[string]any {
 		return nil
 	}
 	return m
+}
+
+// Sendable is a value in the types that the clients send: what [Value] replaces, put back. It is copied where
+// something in it has to change, at whatever depth, and is never changed itself. What was a symbol is sent as a
+// string.
+func Sendable(v any) any {
+	switch v := v.(type) {
+	case message.UUID:
+		return amqp.UUID(v)
+	case []message.UUID:
+		uuids := make([]amqp.UUID, len(v))
+		for i, u := range v {
+			uuids[i] = amqp.UUID(u)
+		}
+		return uuids
+	case []any:
+		sendable := make([]any, len(v))
+		for i, element := range v {
+			sendable[i] = Sendable(element)
+		}
+		return sendable
+	case map[string]any:
+		return SendableMap(v)
+	case map[any]any:
+		return sendableKeys(v)
+	case []map[any]any:
+		sendable := make([]map[any]any, len(v))
+		for i, m := range v {
+			sendable[i] = sendableKeys(m)
+		}
+		return sendable
+	}
+	return v
+}
+
+func sendableKeys(m map[any]any) map[any]any {
+	sendable := make(map[any]any, len(m))
+	for key, value := range m {
+		sendable[Sendable(key)] = Sendable(value)
+	}
+	return sendable
+}
+
+// SendableMap is Sendable for properties: m itself when all that it holds is sent as it is.
+func SendableMap(m map[string]any) map[string]any {
+	for _, value := range m {
+		switch value.(type) {
+		case message.UUID, []message.UUID, []any, map[string]any, map[any]any, []map[any]any:
+			return sendableStrings(m)
+		}
+	}
+	return m
+}
+
+func sendableStrings(m map[string]any) map[string]any {
+	sendable := make(map[string]any, len(m))
+	for name, value := range m {
+		sendable[name] = Sendable(value)
+	}
+	return sendable
 }

@@ -114,6 +114,7 @@ func TestCancelAndResume(t *testing.T) {
 func TestRetry(t *testing.T) {
 	t.Parallel()
 	s := fragileSite(t, 2, 5000)
+	s.settings = s.settings.with("INVOKER_TIMEOUT=60")
 	broken := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(broken.Close)
 	worker := newRelay(t)
@@ -198,6 +199,7 @@ func TestBackfillsExcludeOtherRuns(t *testing.T) {
 func TestBackfillOfARange(t *testing.T) {
 	t.Parallel()
 	s := fragileSite(t, 2, 5000)
+	s.settings = s.settings.with("INVOKER_TIMEOUT=60")
 	worker := start(t, "worker", s.settings)
 	s.settings = s.settings.with("FUNC_TO_INVOKE=" + worker.url + "/api/pull")
 	invoker := start(t, "invoker", s.settings)
@@ -258,6 +260,7 @@ func TestBackfillOfARange(t *testing.T) {
 func TestBackfillThatFollows(t *testing.T) {
 	t.Parallel()
 	s := fragileSite(t, 1, 1)
+	s.settings = s.settings.with("INVOKER_TIMEOUT=60")
 	hub, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{{Name: hubName, Partitions: 1}}})
 	if err != nil {
 		t.Fatal(err)

@@ -46,6 +46,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"internal/generate":        {"functions", "internal/config"},
 		"internal/config":          {"internal/work"},
 		"internal/telemetry":       {"internal/config", "internal/fanout", "internal/pull", "internal/work"},
+		"internal/replay":          {"internal/message", "internal/record", "internal/selection", "internal/publish", "internal/document"},
 		"internal/publish":         {"internal/message", "internal/config", "internal/amqpclient"},
 		"internal/audit":           {"internal/message", "internal/record", "internal/store", "internal/work"},
 	}

@@ -67,7 +67,7 @@ func (t *tracker) tell(ctx context.Context) (cancelled bool) {
 	cancelled, err := t.Runs.Track(patient, t.unit.Run, ledger.Progress{Unit: t.unit.Unit, Rows: t.rows()})
 	if err != nil && ctx.Err() == nil && !t.failed && t.Log != nil {
 		t.failed = true
-		t.Log.Warn("can't keep a run's ledger up to date", "run", t.unit.Run, "unit", t.unit.Unit, "error", err.Error())
+		t.Log.WarnContext(ctx, "can't keep a run's ledger up to date", "run", t.unit.Run, "unit", t.unit.Unit, "error", err.Error())
 	}
 	return cancelled
 }

@@ -3,6 +3,7 @@ package backfill
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"persistor/internal/ledger"
@@ -12,6 +13,7 @@ import (
 func (w *wave) conclude(outer context.Context, o outcome) (ledger.Run, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(outer), concluding)
 	defer cancel()
+	o.unheard = w.unheard(ctx)
 	run, err := w.update(ctx, func(run *ledger.Run) error {
 		conclude(run, &w.run, o, w.Hub == nil, outer.Err() != nil, time.Now())
 		if run.Next != 0 {
@@ -26,6 +28,14 @@ func (w *wave) conclude(outer context.Context, o outcome) (ledger.Run, error) {
 		w.Engine.Log.InfoContext(ctx, "could not remove the progress of a wave's workers", "run", run.ID, "error", err)
 	}
 	return run, nil
+}
+
+// unheard reports whether workers have said that they stored something, whatever became of their answers.
+func (w *wave) unheard(ctx context.Context) bool {
+	all, err := w.Ledger.Progress(ctx, w.run.ID)
+	return err == nil && slices.ContainsFunc(all, func(p ledger.Progress) bool {
+		return p.Wave == w.run.Wave && slices.ContainsFunc(p.Rows, func(r ledger.Row) bool { return r.Stored > 0 })
+	})
 }
 
 // conclude decides how a run goes on after a wave: before is the run as the wave found it. cut says that the wave was
@@ -44,7 +54,7 @@ func conclude(run, before *ledger.Run, o outcome, bus, cut bool, now time.Time) 
 	}
 	w := lastWave(run)
 	w.Ended = now
-	progress := w.Messages > 0 || storedIn(run) > storedIn(before)
+	progress := w.Messages > 0 || storedIn(run) > storedIn(before) || o.unheard
 	done := o.err == nil && run.Counts.Remaining == 0
 	if bus && run.Kind == ledger.Invoke {
 		done = o.err == nil && w.Failed == 0 // a retry is one wave

@@ -30,6 +30,7 @@ func TestConclude(t *testing.T) {
 		{name: "all done, and it follows", run: ledger.Run{Request: ledger.Request{Until: ledger.Bound{Position: "follow"}}}, state: ledger.Queued},
 		{name: "nothing stored", run: ledger.Run{Counts: ledger.Counts{Remaining: 9}}, state: ledger.Queued, stalled: 1},
 		{name: "nothing stored for the third time", run: ledger.Run{Counts: ledger.Counts{Remaining: 9}, Stalled: 2}, state: ledger.Failed, errors: 1},
+		{name: "nothing heard of what was stored", run: ledger.Run{Counts: ledger.Counts{Remaining: 9}, Stalled: 2}, outcome: outcome{unheard: true}, state: ledger.Queued},
 		{name: "could not be planned", run: ledger.Run{Counts: ledger.Counts{Remaining: 9}}, outcome: outcome{err: trouble}, state: ledger.Queued, stalled: 1, errors: 1},
 		{name: "could not be planned, and nothing is known to be left", outcome: outcome{err: trouble}, state: ledger.Queued, stalled: 1, errors: 1},
 		{name: "cut short", run: ledger.Run{Counts: ledger.Counts{Remaining: 9}, Stalled: 2}, outcome: outcome{err: trouble}, cut: true, state: ledger.Queued},

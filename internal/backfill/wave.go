@@ -123,19 +123,23 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 func (w *wave) lease(ctx context.Context) (release func(), err error) {
 	patient, cancel := context.WithDeadline(ctx, w.end.Add(-time.Until(w.end)/2))
 	defer cancel()
+	var busy *fanout.UnderWayError
 	for {
 		release, err := w.Lock.Take(patient, fanout.Run{ID: w.run.ID, Start: time.Now()})
 		switch {
 		case err == nil:
 			return sync.OnceFunc(release), nil
-		case !errors.As(err, new(*fanout.UnderWayError)):
+		case errors.As(err, &busy):
+		case busy != nil && patient.Err() != nil: // the last try was cut off
+			return func() {}, busy
+		default:
 			return func() {}, err
 		}
 		select {
 		case <-patient.Done():
-			return func() {}, err
+			return func() {}, busy
 		case <-w.stopped:
-			return func() {}, err
+			return func() {}, busy
 		case <-time.After(time.Second):
 		}
 	}
@@ -174,7 +178,7 @@ func (w *wave) giveBack(outer context.Context, why error) (Status, error) {
 // outcome is what became of a wave.
 type outcome struct {
 	err        error // that kept it from being carried out
-	nothing    bool  // there was nothing to do
+	unheard    bool  // workers stored something, as far as they could say
 	report     fanout.Report
 	checkpoint map[string]int64 // that were written, by partition
 }
@@ -212,7 +216,6 @@ func (w *wave) work(ctx context.Context) (o outcome) {
 		}
 		o.report = w.Dispatcher.Dispatch(ctx, plan, req)
 	}
-	o.nothing = len(plan.Units) == 0
 	if w.Hub != nil {
 		o.checkpoint, o.err = w.moveCheckpoints(ctx, standing)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 
+	"persistor/internal/amqpclient"
 	"persistor/internal/config"
 )
 
@@ -41,6 +42,20 @@ func ToHub(hub config.Hub) (Producer, error) {
 	return hubProducer{client}, nil
 }
 
+// Partitions are the ids of the partitions that a producer can send to, in the order of the service; none for a queue
+// or a topic. It connects.
+func Partitions(ctx context.Context, to Producer) ([]string, error) {
+	p, ok := to.(hubProducer)
+	if !ok {
+		return nil, nil
+	}
+	properties, err := p.GetEventHubProperties(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the hub's partitions: %w", amqpclient.OneLine(err))
+	}
+	return properties.PartitionIDs, nil
+}
+
 type hubProducer struct{ *azeventhubs.ProducerClient }
 
 func (p hubProducer) target(m *Message) (target, error) {
@@ -49,6 +64,8 @@ func (p hubProducer) target(m *Message) (target, error) {
 		return target{toPartition, m.Partition}, nil
 	case m.Key != nil:
 		return target{toKey, *m.Key}, nil
+	case m.Stream != "":
+		return target{ofStream, m.Stream}, nil
 	}
 	return target{}, nil
 }
@@ -71,27 +88,28 @@ func (p hubProducer) open(ctx context.Context, t target) (batch, error) {
 type hubBatch struct {
 	client *azeventhubs.ProducerClient
 	batch  *azeventhubs.EventDataBatch
+	keyed  bool // the first event has a key
 }
 
 func (b *hubBatch) add(m *Message) error {
-	event := &azeventhubs.AMQPAnnotatedMessage{
-		ApplicationProperties: sendableMap(m.Properties),
-		Body:                  azeventhubs.AMQPAnnotatedMessageBody{Data: [][]byte{m.Body}},
-		Properties: &azeventhubs.AMQPAnnotatedMessageProperties{
-			ContentType:   m.ContentType,
-			Subject:       m.Subject,
-			GroupID:       m.Session,
-			MessageID:     sendable(m.ID),
-			CorrelationID: sendable(m.CorrelationID),
-		},
+	if b.keyed && m.Key == nil {
+		// A batch has the annotations of its first event around it, and the service gives the key in them to every
+		// event that has none.
+		return errFull
 	}
-	if m.Key != nil && m.Partition != "" { // else the client writes it, from the batch's options
-		event.MessageAnnotations = map[any]any{partitionKeyAnnotation: *m.Key}
+	properties := azeventhubs.AMQPAnnotatedMessageProperties(m.properties())
+	event := &azeventhubs.AMQPAnnotatedMessage{
+		ApplicationProperties: amqpclient.SendableMap(m.Properties),
+		Body:                  azeventhubs.AMQPAnnotatedMessageBody(m.body()),
+		Properties:            &properties,
+		// Without a partition the client writes the key, from the batch's options.
+		MessageAnnotations: m.annotations(m.Partition != ""),
 	}
 	err := b.batch.AddAMQPAnnotatedMessage(event, nil)
 	if errors.Is(err, azeventhubs.ErrEventDataTooLarge) {
 		return errFull
 	}
+	b.keyed = b.keyed || err == nil && b.messages() == 1 && m.Key != nil
 	return err
 }
 

@@ -43,6 +43,7 @@ const (
 	toPartition
 	toKey
 	toSession
+	ofStream
 )
 
 // ordered reports whether a target's batches have to follow each other.
@@ -57,6 +58,8 @@ func (t target) to() string {
 		return fmt.Sprintf(" to the partition of key %q", t.name)
 	case toSession:
 		return fmt.Sprintf(" to session %q", t.name)
+	case ofStream:
+		return fmt.Sprintf(" of %s", t.name)
 	}
 	return ""
 }

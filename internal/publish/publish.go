@@ -23,6 +23,13 @@ type Options struct {
 	// InFlight is how many batches are under way at once: 1 to 64, 0 means 8. Batches of one partition, key
 	// or session follow each other, whatever it says.
 	InFlight int
+	// Batch is how many messages a batch has at most, 0 for as many as the service takes.
+	Batch int
+	// Sending is called before a batch is sent, and Sent when the service has accepted it, with the numbers of its
+	// messages, counted from 0 in the order in which they came; nil for none. Calls for several batches run side by
+	// side. The next batch of a partition, key, session or stream need not wait for Sent. Where Sending fails the batch
+	// isn't sent, and nothing after it, but what is under way is answered.
+	Sending, Sent func(ctx context.Context, messages []int64) error
 	// Progress is called after every batch that the service has accepted, one call at a time; nil for none.
 	Progress func(Result)
 }
@@ -73,7 +80,7 @@ func Send(ctx context.Context, to Producer, messages iter.Seq[Message], options 
 		producer: to,
 		group:    group,
 		lanes:    make(map[target]*lane),
-		progress: options.Progress,
+		options:  options,
 		start:    time.Now(),
 	}
 	fillErr := s.fill(sending, messages)
@@ -82,6 +89,8 @@ func Send(ctx context.Context, to Producer, messages iter.Seq[Message], options 
 	switch {
 	case ctx.Err() != nil:
 		return s.result, fmt.Errorf("publish messages: stopped after %d were accepted: %w", s.result.Messages, context.Cause(ctx))
+	case s.refusal() != nil:
+		return s.result, fmt.Errorf("publish messages: stopped after %d were accepted: %w", s.result.Messages, s.refused)
 	case sendErr != nil: // the cause of a fillErr, if both failed
 		return s.result, fmt.Errorf("publish messages: after %d were accepted: %w", s.result.Messages, sendErr)
 	case fillErr != nil:
@@ -94,8 +103,14 @@ func Send(ctx context.Context, to Producer, messages iter.Seq[Message], options 
 type lane struct {
 	target target
 	batch  batch   // nil when nothing waits
-	bodies int64   // bytes
+	load   load    // what is in the batch
 	last   *flight // the batch before; nil when there is none
+}
+
+// load is what of a batch's messages is to be known when it is sent.
+type load struct {
+	bodies  int64   // bytes
+	numbers []int64 // of the messages, where someone asks for them
 }
 
 // flight is a batch that was handed over for sending. The field err is set before done is closed.
@@ -107,15 +122,16 @@ type flight struct {
 type sender struct {
 	producer Producer
 	group    *errgroup.Group
+	options  Options
 
 	// Of the filling goroutine alone.
 	lanes map[target]*lane
 	held  uint64 // bytes in batches that fill
 
-	mu       sync.Mutex // guards result, and serialises progress
-	result   Result
-	progress func(Result)
-	start    time.Time
+	mu      sync.Mutex // guards result and refused, and serialises Progress
+	result  Result
+	refused error // by Sending
+	start   time.Time
 }
 
 // fill puts messages into batches, and hands over those that are full, then the rest.
@@ -125,9 +141,12 @@ func (s *sender) fill(ctx context.Context, messages iter.Seq[Message]) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := s.add(ctx, &m); errors.Is(err, errFull) {
+		if err := s.refusal(); err != nil {
+			return err
+		}
+		if err := s.add(ctx, &m, n); errors.Is(err, errFull) {
 			s.flush(ctx) // what came before it is sent
-			return &TooLargeError{n, len(m.Body)}
+			return &TooLargeError{n, m.Size()}
 		} else if err != nil {
 			return fmt.Errorf("add message %d: %w", n, err)
 		}
@@ -143,7 +162,7 @@ func (s *sender) fill(ctx context.Context, messages iter.Seq[Message]) error {
 }
 
 // add puts a message into its lane's batch. When the batch is full it goes, and the message starts the next.
-func (s *sender) add(ctx context.Context, m *Message) error {
+func (s *sender) add(ctx context.Context, m *Message, n int64) error {
 	t, err := s.producer.target(m)
 	if err != nil {
 		return err
@@ -154,7 +173,7 @@ func (s *sender) add(ctx context.Context, m *Message) error {
 		s.lanes[t] = l
 	}
 	if l.batch != nil {
-		err := s.put(l, m)
+		err := s.put(l, m, n)
 		if !errors.Is(err, errFull) {
 			return err
 		}
@@ -163,19 +182,25 @@ func (s *sender) add(ctx context.Context, m *Message) error {
 	if l.batch, err = s.producer.open(ctx, t); err != nil {
 		return fmt.Errorf("open a batch: %w", amqpclient.OneLine(err))
 	}
-	if err := s.put(l, m); err != nil {
+	if err := s.put(l, m, n); err != nil {
 		l.batch = nil
 		return err
 	}
 	return nil
 }
 
-func (s *sender) put(l *lane, m *Message) error {
+func (s *sender) put(l *lane, m *Message, n int64) error {
+	if s.options.Batch > 0 && l.batch.messages() >= s.options.Batch {
+		return errFull
+	}
 	before := l.batch.bytes()
 	if err := l.batch.add(m); err != nil {
 		return err
 	}
-	l.bodies += int64(len(m.Body))
+	l.load.bodies += int64(m.Size())
+	if s.options.Sending != nil || s.options.Sent != nil {
+		l.load.numbers = append(l.load.numbers, n)
+	}
 	s.held += l.batch.bytes() - before
 	return nil
 }
@@ -209,6 +234,9 @@ func (s *sender) relieve(ctx context.Context) error {
 	return nil
 }
 
+// reset leaves a lane behind its batch.
+func (l *lane) reset(sent *flight) { l.batch, l.load, l.last = nil, load{}, sent }
+
 // size is how many bytes wait in a lane.
 func (l *lane) size() uint64 {
 	if l.batch == nil {
@@ -228,22 +256,57 @@ func (s *sender) flush(ctx context.Context) {
 
 // send hands a lane's batch over, once fewer than InFlight are under way.
 func (s *sender) send(ctx context.Context, l *lane) {
-	batch, bodies, before, target := l.batch, l.bodies, l.last, l.target
+	batch, load, before, target := l.batch, l.load, l.last, l.target
 	this := &flight{done: make(chan struct{})}
 	s.held -= batch.bytes()
-	l.batch, l.bodies, l.last = nil, 0, this
+	l.reset(this)
 	if !target.ordered() {
 		before = nil
 	}
 	s.group.Go(func() error {
-		defer close(this.done)
-		this.err = s.deliver(ctx, batch, bodies, before, target)
+		this.err = s.deliver(ctx, batch, load, before, target)
+		close(this.done)
+		switch {
+		case errors.As(this.err, new(refusedError)):
+			return nil // an error would end what is under way
+		case this.err == nil && s.options.Sent != nil:
+			return s.options.Sent(ctx, load.numbers)
+		}
 		return this.err
 	})
 }
 
+// refusal is the error with which Sending ended it all, nil as long as it has not.
+func (s *sender) refusal() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
+}
+
+// ask asks whether a batch may be sent.
+func (s *sender) ask(ctx context.Context, numbers []int64) error {
+	if err := s.refusal(); err != nil || s.options.Sending == nil {
+		return err
+	}
+	err := s.options.Sending(ctx, numbers)
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused == nil {
+		s.refused = refusedError{err}
+	}
+	return s.refused
+}
+
+// refusedError is an error of Sending.
+type refusedError struct{ error }
+
+func (e refusedError) Unwrap() error { return e.error }
+
 // deliver sends one batch, after the one before it was accepted.
-func (s *sender) deliver(ctx context.Context, batch batch, bodies int64, before *flight, t target) error {
+func (s *sender) deliver(ctx context.Context, batch batch, load load, before *flight, t target) error {
 	if before != nil {
 		<-before.done // ends with ctx
 		if before.err != nil {
@@ -253,6 +316,9 @@ func (s *sender) deliver(ctx context.Context, batch batch, bodies int64, before 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := s.ask(ctx, load.numbers); err != nil {
+		return err
+	}
 	if err := batch.send(ctx); err != nil {
 		return fmt.Errorf("send %d messages%s: %w", batch.messages(), t.to(), amqpclient.OneLine(err))
 	}
@@ -260,10 +326,10 @@ func (s *sender) deliver(ctx context.Context, batch batch, bodies int64, before 
 	defer s.mu.Unlock()
 	s.result.Batches++
 	s.result.Messages += int64(batch.messages())
-	s.result.Bytes += bodies
+	s.result.Bytes += load.bodies
 	s.result.Elapsed = time.Since(s.start)
-	if s.progress != nil {
-		s.progress(s.result)
+	if s.options.Progress != nil {
+		s.options.Progress(s.result)
 	}
 	return nil
 }

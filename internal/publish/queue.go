@@ -7,6 +7,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
+	"persistor/internal/amqpclient"
 	"persistor/internal/config"
 )
 
@@ -61,6 +62,8 @@ func (p queueProducer) target(m *Message) (target, error) {
 		return target{toSession, *m.Session}, nil
 	case m.Key != nil:
 		return target{toKey, *m.Key}, nil
+	case m.Stream != "":
+		return target{ofStream, m.Stream}, nil
 	}
 	return target{}, nil
 }
@@ -89,19 +92,15 @@ func (b *queueBatch) add(m *Message) error {
 	if b.messages() == mostInBatch {
 		return errFull
 	}
+	properties := m.properties()
 	message := &azservicebus.AMQPAnnotatedMessage{
-		ApplicationProperties: sendableMap(m.Properties),
-		Body:                  azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{m.Body}},
-		Properties: &azservicebus.AMQPAnnotatedMessageProperties{
-			ContentType:   m.ContentType,
-			Subject:       m.Subject,
-			GroupID:       m.Session,
-			MessageID:     sendable(m.ID),
-			CorrelationID: sendable(m.CorrelationID),
-		},
+		ApplicationProperties: amqpclient.SendableMap(m.Properties),
+		Body:                  m.body(),
+		Properties:            &properties,
+		MessageAnnotations:    m.annotations(true),
 	}
-	if m.Key != nil {
-		message.MessageAnnotations = map[any]any{partitionKeyAnnotation: *m.Key}
+	if m.TimeToLive != nil {
+		message.Header = &azservicebus.AMQPAnnotatedMessageHeader{TTL: *m.TimeToLive}
 	}
 	err := b.batch.AddAMQPAnnotatedMessage(message, nil)
 	if errors.Is(err, azservicebus.ErrMessageTooLarge) {
