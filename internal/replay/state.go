@@ -69,6 +69,8 @@ type entry struct {
 	// Done are those that the target has accepted, or that needn't be sent; Sending those under way.
 	Done    numbers `json:"done,omitzero"`
 	Sending numbers `json:"sending,omitzero"`
+	// Damaged says that records may be missing from the blob, and that it is counted as unreadable.
+	Damaged bool `json:"damaged,omitempty"`
 }
 
 // isDone reports whether all of the blob is done.
