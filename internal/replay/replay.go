@@ -83,6 +83,8 @@ var (
 	ErrComplete = errors.New("this replay is complete already")
 	// ErrOther says that the progress is another replay's.
 	ErrOther = errors.New("the progress is that of another replay")
+	// ErrDamaged says that the progress can't be read.
+	ErrDamaged = errors.New("the progress is damaged, or none: restore it, or remove it to begin anew, which sends again what was sent")
 	// ErrNothing says that there is nothing to send.
 	ErrNothing = errors.New("no blob holds what is selected: correct the container, the folder, or what else is selected by")
 	// ErrChanged says that blobs are not what they were when the replay was begun.
