@@ -136,6 +136,10 @@ func (c *concatenation) copy(ctx context.Context, sel selection.Selection, from 
 				return damaged, nil
 			}
 		}
+		if err := b.CheckSize(); err != nil {
+			damaged++
+			fmt.Fprintln(problems, "persistor:", err)
+		}
 	}
 	return damaged, nil
 }

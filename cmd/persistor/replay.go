@@ -189,7 +189,7 @@ func (r *resending) check() error {
 		return errors.New("--keep-partition and --any-partition are for an Event Hub: Service Bus chooses partitions itself")
 	case r.keepPartition && r.anyPartition:
 		return errors.New("--keep-partition and --any-partition exclude each other")
-	case r.rate < 0 || r.rate > 1e9:
+	case !(0 <= r.rate && r.rate <= 1e9): // NaN, too
 		return fmt.Errorf("--rate is %g, expected a number of messages a second", r.rate)
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 
 // tell says what became of a replay.
 func (r *resending) tell(s streams, task replay.Task, file string, result replay.Result, err error) error {
-	if errors.Is(err, replay.ErrComplete) || errors.Is(err, replay.ErrOther) {
+	if errors.Is(err, replay.ErrComplete) || errors.Is(err, replay.ErrOther) || errors.Is(err, replay.ErrDamaged) {
 		return usageError{fmt.Errorf("%w (%s; --progress names another file)", err, file)}
 	}
 	for _, problem := range result.Problems {

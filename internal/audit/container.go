@@ -324,9 +324,26 @@ func (c *container) summary(finished bool) Summary {
 	if s.Blobs == 0 && c.expect.Partitions == nil && c.expect.Entities == nil {
 		c.problem("there is no blob of Persistor's where it was looked for")
 	}
+	for _, partition := range c.scope.Partitions {
+		if !c.knows(partition) {
+			c.problem("partition %s: nothing of it is stored where it was looked for", partition)
+		}
+	}
 	s.Complete = s.Complete && c.trouble == 0
 	s.Problems = c.problems
 	return s
+}
+
+// knows reports whether a partition is in any folder, or was to be expected.
+func (c *container) knows(partition string) bool {
+	for _, a := range c.folders {
+		for key := range a.chains {
+			if key.partition == partition {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Cut leaves at most limit ranges of a kind for each partition and entity, for whoever prints them. Counts stay.

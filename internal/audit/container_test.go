@@ -218,7 +218,7 @@ func TestScope(t *testing.T) {
 		{audit.Scope{}, 52, 0, []string{""}},
 		{audit.Scope{Folder: &name}, 40, 0, []string{"_failed/rides/", "rides/"}},
 		{audit.Scope{Folder: &name, Partitions: []string{"1"}}, 20, 3, []string{"_failed/rides/", "rides/"}},
-		{audit.Scope{Partitions: []string{"1", "7"}}, 20, 10, []string{""}},
+		{audit.Scope{Partitions: []string{"1"}}, 20, 10, []string{""}},
 		{audit.Scope{From: on(1)}, 20, 11, []string{""}},
 		{audit.Scope{Until: on(0)}, 31, 3, []string{""}},
 		{audit.Scope{Folder: &name, From: on(0), Until: on(0)}, 20, 0, []string{"_failed/rides/2026/03/01/", "rides/2026/03/01/"}},
@@ -229,6 +229,14 @@ func TestScope(t *testing.T) {
 		if err != nil || !found.Complete || found.Messages != test.messages || found.LeftOut != test.leftOut || !slices.Equal(prefixes, test.lists) {
 			t.Errorf("%+v: listed %q, %v: %+v", test.scope, prefixes, err, found)
 		}
+	}
+}
+
+// A partition that was asked for, and of which there is nothing, is not proven by the others.
+func TestPartitionNotThere(t *testing.T) {
+	found := verify(t, container(), audit.Scope{Partitions: []string{"1", "7"}}, audit.Expectation{})
+	if found.Complete || len(found.Problems) != 1 || !strings.Contains(found.Problems[0], "partition 7: nothing of it is stored") {
+		t.Errorf("%+v", found)
 	}
 }
 

@@ -57,7 +57,7 @@ func replayFrom(t *testing.T, from store.Store) {
 	}
 
 	// One that has fallen behind can't save, and so sends nothing.
-	behind, err := begin(within(t), from, s.toHub("is"), task, NewDocument(documents, task), Options{})
+	behind, err := begin(from, s.toHub("is"), task, NewDocument(documents, task), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,13 +121,13 @@ func (v *victim) run(step string) bool {
 	return err == nil
 }
 
-// look notes what was under way at a kill, as the file has it.
-func (v *victim) look() {
+// look notes what was under way at a kill, as the file has it, and reports whether the replay was complete by then.
+func (v *victim) look() (complete bool) {
 	v.t.Helper()
 	v.kills++
 	text, err := os.ReadFile(v.file)
 	if os.IsNotExist(err) {
-		return
+		return false
 	}
 	var s state
 	if err == nil {
@@ -160,6 +160,7 @@ func (v *victim) look() {
 			}
 		}
 	}
+	return s.Complete
 }
 
 // killAll kills at each step in turn, and between them, until the replay is complete.
@@ -170,7 +171,9 @@ func (v *victim) killAll(atLeast int) {
 		if v.run(steps[n%len(steps)]) {
 			break
 		}
-		v.look()
+		if v.look() {
+			break // killed behind its last save
+		}
 	}
 	if v.kills < atLeast {
 		v.t.Errorf("it was killed %d times, expected %d: there is too little to send", v.kills, atLeast)

@@ -70,8 +70,7 @@ func (l *listing) skip(was *passed) error {
 	if is.Blobs < was.Blobs || is.Bytes <= was.Bytes {
 		return fmt.Errorf("%w: %s", ErrChanged, there)
 	}
-	l.progress.miss(max(is.Blobs-was.Blobs, 1), there+": what came since is not sent")
-	*was = is
+	l.progress.miss(max(is.Blobs-was.Blobs, 1), is, there+": what came since is not sent")
 	return nil
 }
 

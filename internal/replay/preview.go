@@ -116,6 +116,9 @@ func (l *look) blob(ctx context.Context, from selection.Store, b *selection.Blob
 			l.message(b, index, m)
 		}
 	}
+	if err := b.CheckSize(); err != nil {
+		l.problem(err)
+	}
 	return nil
 }
 

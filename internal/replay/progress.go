@@ -118,17 +118,34 @@ func (p *progress) skip(e *entry, deselected []int64, unreadable []int64, proble
 		e.Done.Add(index)
 		p.state.Unreadable++
 	}
-	if problem != "" && len(p.problems) < MaxProblems {
-		p.problems = append(p.problems, problem)
-	}
+	p.tell(problem)
 }
 
-// miss notes blobs that came too late to be sent.
-func (p *progress) miss(blobs int64, problem string) {
+// damaged notes that records may be missing from a blob, once.
+func (p *progress) damaged(e *entry, problem string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !e.Damaged {
+		e.Damaged = true
+		p.state.Unreadable++
+	}
+	p.tell(problem)
+}
+
+// miss notes blobs that came too late to be sent, among those that are passed.
+func (p *progress) miss(blobs int64, now passed, problem string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state.Missed += blobs
-	p.problems = append(p.problems, problem)
+	p.state.Passed = now
+	p.tell(problem)
+}
+
+// tell keeps a problem, "" for none, under mu.
+func (p *progress) tell(problem string) {
+	if problem != "" && len(p.problems) < MaxProblems {
+		p.problems = append(p.problems, problem)
+	}
 }
 
 // read notes that all of a blob's records were read.

@@ -54,7 +54,7 @@ func interrupted(t *testing.T, s *site, d *store.Dir, blobs int) string {
 	}
 	defer f.Close()
 	ctx, cancel := context.WithCancel(within(t))
-	r, err := begin(ctx, d, s.toHub("is"), Task{ToHub: true}, f, Options{Rate: 50, Report: func(r Result) {
+	r, err := begin(d, s.toHub("is"), Task{ToHub: true}, f, Options{Rate: 50, Report: func(r Result) {
 		if r.Sent > 2*fewBlobs {
 			cancel()
 		}

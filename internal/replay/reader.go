@@ -176,6 +176,9 @@ func (r *reader) read(b *part, pages chan<- page) error {
 			return nil
 		}
 	}
+	if err := b.CheckSize(); err != nil {
+		progress.damaged(b.entry, err.Error())
+	}
 	// All are read when the last of them is handed on: before, the blob would look done.
 	progress.read(b.entry, index)
 	if len(p.messages) > 0 {

@@ -60,7 +60,7 @@ type Result struct {
 	Uncertain int64 `json:"uncertain"`
 	// Deselected counts the messages that the expression didn't select.
 	Deselected int64 `json:"deselected"`
-	// Unreadable counts records and blobs that couldn't be read. Problems tells of the first of them, since the
+	// Unreadable counts records and blobs that couldn't be read, and blobs from which records may be missing. Problems tells of the first of them, since the
 	// replay last went on.
 	Unreadable int64    `json:"unreadable"`
 	Problems   []string `json:"problems,omitempty"`
@@ -83,6 +83,10 @@ var (
 	ErrComplete = errors.New("this replay is complete already")
 	// ErrOther says that the progress is another replay's.
 	ErrOther = errors.New("the progress is that of another replay")
+	// ErrDamaged says that the progress can't be read.
+	ErrDamaged = errors.New("the progress is damaged, or none: restore it, or remove it to begin anew, which sends again what was sent")
+	// ErrNothing says that there is nothing to send.
+	ErrNothing = errors.New("no blob holds what is selected: correct the container, the folder, or what else is selected by")
 	// ErrChanged says that blobs are not what they were when the replay was begun.
 	ErrChanged = errors.New("what is stored has changed since the replay was begun")
 )
@@ -108,7 +112,7 @@ const grace = 10 * time.Second
 // It holds at most some hundred MB, and three times the largest record for each of 8 partitions or sessions that it
 // reads side by side.
 func Run(ctx context.Context, from selection.Store, to publish.Producer, task Task, keeper Keeper, options Options) (Result, error) {
-	r, err := begin(ctx, from, to, task, keeper, options)
+	r, err := begin(from, to, task, keeper, options)
 	if err != nil {
 		return Result{}, err
 	}
@@ -146,7 +150,7 @@ type replay struct {
 	reporting sync.Mutex
 }
 
-func begin(ctx context.Context, from selection.Store, to publish.Producer, task Task, keeper Keeper, options Options) (*replay, error) {
+func begin(from selection.Store, to publish.Producer, task Task, keeper Keeper, options Options) (*replay, error) {
 	if task.KeepPartition && !task.ToHub {
 		return nil, errors.New("replay: to keep partitions is for an Event Hub: Service Bus chooses them itself")
 	}
@@ -154,20 +158,19 @@ func begin(ctx context.Context, from selection.Store, to publish.Producer, task 
 	if err != nil {
 		return nil, err
 	}
-	partitions, err := publish.Partitions(ctx, to)
-	if err != nil {
-		p.close()
-		return nil, fmt.Errorf("replay: %w", err)
-	}
 	task = p.state.Task
 	return &replay{
 		from: from, to: to, task: task, options: options, progress: p, pace: newPace(options.Rate), portion: portionBlobs,
-		address: &address{Task: task, partitions: partitions}, started: time.Now(),
+		address: &address{Task: task}, started: time.Now(),
 	}, nil
 }
 
 // run sends one portion after the other.
 func (r *replay) run(ctx context.Context) error {
+	var err error
+	if r.address.partitions, err = publish.Partitions(ctx, r.to); err != nil {
+		return err
+	}
 	listing, err := newListing(ctx, r)
 	if err != nil {
 		return err
@@ -175,8 +178,11 @@ func (r *replay) run(ctx context.Context) error {
 	defer listing.close()
 	for {
 		p, err := listing.next()
-		if err != nil || len(p) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(p) == 0 {
+			return r.lookBack(ctx)
 		}
 		if err := r.send(ctx, p); err != nil {
 			return err
@@ -185,6 +191,21 @@ func (r *replay) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// lookBack tells, when all is sent, of blobs that came meanwhile among those that the replay had behind it.
+func (r *replay) lookBack(ctx context.Context) error {
+	if r.progress.state.Passed.Blobs == 0 {
+		return ErrNothing
+	}
+	listing, err := newListing(ctx, r)
+	switch {
+	case errors.Is(err, ErrChanged):
+		return nil // what is gone was sent before
+	case err == nil:
+		listing.close()
+	}
+	return err
 }
 
 // send sends a portion. It outlives ctx by what is under way.

@@ -142,7 +142,7 @@ func TestBodiesAlone(t *testing.T) {
 	}
 	s.replay(d, s.toHub("is"), Task{ToHub: true, Mark: true}, Options{}, 3)
 	for i, m := range s.messages(s.drainHub("is", "is", nil)) {
-		if m.ID != fmt.Sprintf("persistor-1-%d", 7+i) || m.Properties[MarkProperty] != fmt.Sprintf("rides/1/%d", 7+i) || string(m.Body.Data[0]) != fmt.Sprint("x ", i) {
+		if m.ID != fmt.Sprintf("persistor-rides/1-%d-%d", 7+i, at.Truncate(24*time.Hour).UnixMilli()) || m.Properties[MarkProperty] != fmt.Sprintf("rides/1/%d", 7+i) || string(m.Body.Data[0]) != fmt.Sprint("x ", i) {
 			t.Errorf("%+v", m)
 		}
 	}
@@ -170,7 +170,7 @@ func TestDeadLettersGoBack(t *testing.T) {
 	s.replay(d, s.toQueue("queue"), Task{Mark: true}, Options{}, 1)
 	is := s.messages(s.drainQueue("queue", "queue", nil))
 	want := map[string]any{"DeadLetterReason": "r", "DeadLetterErrorDescription": "d", MarkProperty: "queue/deadletter/queue/$DeadLetterQueue/5"}
-	if len(is) != 1 || !maps.Equal(is[0].Properties, want) || is[0].ID != "persistor-queue/$DeadLetterQueue-5" {
+	if len(is) != 1 || !maps.Equal(is[0].Properties, want) || is[0].ID != fmt.Sprintf("persistor-queue/deadletter/queue/$DeadLetterQueue-5-%d", at.UnixMilli()) {
 		t.Errorf("%+v", is[0])
 	}
 }
@@ -202,7 +202,7 @@ func TestUnreadable(t *testing.T) {
 	s, d := oneHub(t)
 	messages := bodies(2, "x")
 	put(t, d, "rides", "0", 0, withMetadata, messages...)
-	span := record.Span{First: 2, Last: 4, After: 1, Count: 3, Bytes: 40, Run: "test", Latest: at}
+	span := record.Span{First: 2, Last: 4, After: 1, Count: 3, Bytes: 38, Run: "test", Latest: at}
 	_, err := d.Create(t.Context(), record.EventHubName("rides", "0", at, 2), []byte("{\"DATA\":\"a\"}\n\nnonsense\n\n{\"DATA\":\"b\"}\n\n"), span.Metadata())
 	if err != nil {
 		t.Fatal(err)

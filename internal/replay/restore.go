@@ -8,9 +8,11 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"persistor/internal/message"
 	"persistor/internal/publish"
+	"persistor/internal/record"
 	"persistor/internal/selection"
 )
 
@@ -22,7 +24,7 @@ const MarkProperty = "x-replayed-from"
 type Change string
 
 const (
-	NewID              Change = "message id made of partition or entity and sequence number, for want of one"
+	NewID              Change = "message id made of where it is stored from, for want of one"
 	SessionAsKey       Change = "session id sent as partition key, too, so that its order is kept"
 	KeyDropped         Change = "partition key left out: Service Bus takes the session id for it"
 	LifeDropped        Change = "time to live left out: an Event Hub keeps all events equally long"
@@ -177,16 +179,35 @@ func envelope(members map[string]any, changed func(Change)) map[string]any {
 const maxID = 128
 
 // newID is the id of a message that had none: the same however often it is replayed, so that Service Bus can tell that
-// it came before.
+// it came before, and no other message's, which Service Bus would drop. Hubs of two folders have the same numbers, and so
+// has one that was made anew: folder and time tell these apart.
 func newID(b *selection.Blob, index int64, m *message.Message) string {
-	id := fmt.Sprintf("persistor-%s-%d", of(b), m.SequenceNumber)
-	if m.SequenceNumber < 0 || of(b) == "" {
-		id = fmt.Sprintf("persistor-%s-%d", digest(b.Name), index)
+	if key, ok := eventDigest(m); ok && b.Kind == selection.Event {
+		return "persistor-" + key
 	}
+	if m.SequenceNumber < 0 || of(b) == "" {
+		return fmt.Sprintf("persistor-%s-%d", digest(b.Name), index)
+	}
+	source, when := strings.TrimPrefix(b.Folder, "_failed/")+"/"+of(b), b.Day
+	if !m.EnqueuedTime.IsZero() {
+		when = m.EnqueuedTime
+	}
+	id := fmt.Sprintf("persistor-%s-%d-%d", source, m.SequenceNumber, when.UnixMilli())
 	if len(id) > maxID {
-		id = fmt.Sprintf("persistor-%s-%d", digest(of(b)), m.SequenceNumber)
+		id = fmt.Sprintf("persistor-%s-%d-%d", digest(source), m.SequenceNumber, when.UnixMilli())
 	}
 	return id
+}
+
+// eventDigest tells an event of Event Grid from any other, by its source and id, if its envelope is there.
+func eventDigest(m *message.Message) (string, bool) {
+	source := "topic"
+	if m.Properties["specversion"] != nil {
+		source = "source"
+	}
+	of, _ := m.Properties[source].(string)
+	id, ok := m.Properties["id"].(string)
+	return record.EventDigest(of, id), ok
 }
 
 // of is the partition, entity or Event Grid source that a blob's messages come from.

@@ -69,6 +69,8 @@ type entry struct {
 	// Done are those that the target has accepted, or that needn't be sent; Sending those under way.
 	Done    numbers `json:"done,omitzero"`
 	Sending numbers `json:"sending,omitzero"`
+	// Damaged says that records may be missing from the blob, and that it is counted as unreadable.
+	Damaged bool `json:"damaged,omitempty"`
 }
 
 // isDone reports whether all of the blob is done.
@@ -134,7 +136,7 @@ func parseState(text []byte, task Task) (*state, error) {
 	var s state
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if err := decoder.Decode(&s); err != nil {
-		return nil, fmt.Errorf("read progress: it is damaged, or none: %w", err)
+		return nil, fmt.Errorf("read progress: %w: %w", ErrDamaged, err)
 	}
 	switch {
 	case s.Version != stateVersion:
@@ -146,7 +148,7 @@ func parseState(text []byte, task Task) (*state, error) {
 	}
 	for _, e := range s.Blobs {
 		if e == nil || e.Name == "" {
-			return nil, fmt.Errorf("read progress: it is damaged: a blob has no name")
+			return nil, fmt.Errorf("read progress: %w: a blob has no name", ErrDamaged)
 		}
 	}
 	return &s, nil

@@ -47,6 +47,7 @@ type Blob struct {
 	Latest   time.Time `json:"latest,omitzero"`
 	Run      string    `json:"run"` // that stored it, or added to it last
 
+	told   int64            // length in bytes, by the metadata
 	prefix string           // of the name, up to the date
 	held   record.Sequences // of a session
 }
@@ -112,7 +113,7 @@ func (b *Blob) parseHub(name record.EventHubBlob, metadata map[string]string) er
 	if span.First != name.First {
 		return fmt.Errorf("its metadata say that it begins at %d", span.First)
 	}
-	b.Last, b.Count, b.Run = span.Last, span.Count, span.Run
+	b.Last, b.Count, b.Run, b.told = span.Last, span.Count, span.Run, span.Bytes
 	if !span.Latest.IsZero() {
 		b.Latest = span.Latest
 	}
@@ -149,7 +150,7 @@ func (b *Blob) parseSession(name record.SessionBlob, metadata map[string]string)
 }
 
 func (b *Blob) hold(h record.Holding) {
-	b.Entity, b.Run = h.Entity, h.Run
+	b.Entity, b.Run, b.told = h.Entity, h.Run, h.Bytes
 	b.First, b.Last, b.Count = h.Held.First(), h.Held.Last(), h.Held.Len()
 	b.Earliest, b.Latest = h.Earliest, h.Latest
 }
@@ -163,11 +164,20 @@ func (b *Blob) parseEvent(name record.EventBlob, metadata map[string]string) err
 	if err != nil {
 		return err
 	}
-	b.Source, b.Count, b.Run = e.Source, e.Count, e.Run
+	b.Source, b.Count, b.Run, b.told = e.Source, e.Count, e.Run, e.Bytes
 	if b.Count == 1 && !name.Day.IsZero() {
 		b.Earliest, b.Latest = name.At, name.At.Add(time.Second-1)
 	}
 	return nil
+}
+
+// CheckSize says, in one line, that a blob is not as long as its metadata say: records may be missing at its end, though all
+// that are there can be read.
+func (b Blob) CheckSize() error {
+	if b.Kind == "" || b.Size == b.told {
+		return nil
+	}
+	return fmt.Errorf("blob %s: it has %d bytes, its metadata say %d: records may be missing, or be none of its own", b.Name, b.Size, b.told)
 }
 
 // ofSession reports whether the blob is of the session with this id, which may have been cut in name and metadata.
