@@ -98,10 +98,22 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 	}
 	e.tell(after, outcome)
 	release() // before the next wave wants it
-	if after.Next == 0 || outer.Err() != nil {
+	if after.Next == 0 {
 		return nil
 	}
-	return e.ask(outer, after, w.pause(after))
+	return e.handOn(outer, after, w.pause(after))
+}
+
+// handOn asks for the run's next wave, also where this process is about to end: somebody else carries it out then, and
+// nobody comes again for this one.
+func (e *Engine) handOn(outer context.Context, run ledger.Run, after time.Duration) error {
+	ctx := outer
+	if outer.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(outer), writeTimeout)
+		defer cancel()
+	}
+	return e.ask(ctx, run, after)
 }
 
 // lease waits for the source's lease for half of the wave's time. release gives it back, once; after an error it does
@@ -147,10 +159,10 @@ func (w *wave) giveBack(outer context.Context, why error) error {
 		return fmt.Errorf("give back wave %d of run %s: %w", w.run.Wave, w.run.ID, err)
 	}
 	w.Engine.Log.Info("a wave waits for another run's end", "run", run.ID, "wave", run.Next, "error", why)
-	if run.Next == 0 || outer.Err() != nil {
+	if run.Next == 0 {
 		return nil
 	}
-	return w.ask(ctx, run, w.Timing.Busy)
+	return w.handOn(outer, run, w.Timing.Busy)
 }
 
 // outcome is what became of a wave.
