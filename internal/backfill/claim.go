@@ -23,6 +23,7 @@ var errNoClaim = errors.New("nothing to claim")
 // claim decides what becomes of a message, and changes the run where that is its wave, which then is the one of the
 // invoker with the mark until now + alive. wait goes with postpone.
 func claim(run *ledger.Run, m Message, mark string, now time.Time, alive time.Duration) (v verdict, wait time.Duration) {
+	taken := run.Next != m.Wave // over from somebody else
 	switch {
 	case run.State.Over() || m.Wave < run.Wave || m.Wave > max(run.Wave, run.Next), run.Kind == ledger.Invoke && run.Retries == 0:
 		return drop, 0
@@ -44,6 +45,9 @@ func claim(run *ledger.Run, m Message, mark string, now time.Time, alive time.Du
 	}
 	if w := lastWave(run); w == nil || w.Wave != run.Wave { // a document that was cut by hand
 		beginWave(run, run.Wave, now)
+	}
+	if taken && len(run.Partitions) == 0 {
+		run.LockedUntil = now.Add(longestLock) // its workers may have died, too
 	}
 	run.State, run.Invoker, run.Alive = ledger.Running, mark, now.Add(alive)
 	return carryOut, 0

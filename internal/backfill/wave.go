@@ -101,7 +101,7 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 	if after.Next == 0 {
 		return nil
 	}
-	return e.handOn(outer, after, w.pause(after))
+	return e.handOn(outer, after, w.pause(after, outcome))
 }
 
 // handOn asks for the run's next wave, also where this process is about to end: somebody else carries it out then, and

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -151,6 +152,9 @@ func (c *call) attempt(ctx context.Context) (resp *http.Response, err error) {
 	defer func() { endSpan(span, resp, err) }()
 	resp, err = c.dispatcher.transport.RoundTrip(req)
 	if err != nil {
+		if dial := (*net.OpError)(nil); !errors.As(err, &dial) || dial.Op != "dial" {
+			c.row.Unheard++
+		}
 		if ctx.Err() != nil {
 			return nil, c.unanswered(ctx)
 		}
@@ -160,6 +164,7 @@ func (c *call) attempt(ctx context.Context) (resp *http.Response, err error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	resp.Body = http.NoBody
 	if err != nil {
+		c.row.Unheard++
 		if ctx.Err() != nil {
 			return nil, c.unanswered(ctx)
 		}
@@ -200,8 +205,11 @@ func (c *call) take(resp *http.Response, body []byte) error {
 		return fmt.Errorf("read answer of %s: it is longer than %d bytes: FUNC_TO_INVOKE must be the worker's /api/pull", from, maxAnswer)
 	}
 	report, err := c.parse(body)
-	if err == nil {
+	switch {
+	case err == nil:
 		c.row.add(report)
+	case resp.StatusCode >= http.StatusInternalServerError: // a gateway's, in place of a worker that died
+		c.row.Unheard++
 	}
 	switch {
 	case resp.StatusCode == http.StatusOK && err != nil:
