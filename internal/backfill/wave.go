@@ -25,7 +25,9 @@ const (
 func (e *Engine) Wave(ctx context.Context, m Message) error {
 	end := time.Now().Add(e.Dispatcher.Budget(fanout.Request{}))
 	mark := newMark()
-	run, v, wait, err := e.claim(ctx, m, mark)
+	claiming, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	run, v, wait, err := e.claim(claiming, m, mark)
 	switch {
 	case errors.Is(err, ledger.ErrNoRun):
 		e.Log.Warn("a wave was asked for of a run that has no document", "run", m.Run, "wave", m.Wave)
@@ -38,9 +40,9 @@ func (e *Engine) Wave(ctx context.Context, m Message) error {
 		return e.carryOut(ctx, run, mark, end)
 	case postpone:
 		e.Log.Info("another invoker carries a wave out", "run", m.Run, "wave", m.Wave)
-		return e.Chain.Ask(ctx, m, wait)
+		return e.Chain.Ask(claiming, m, wait)
 	case askAgain:
-		return e.ask(ctx, run, 0)
+		return e.ask(claiming, run, 0)
 	}
 	e.Log.Info("dropped a message that has come too late", "run", m.Run, "wave", m.Wave)
 	return nil
@@ -107,12 +109,8 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 // handOn asks for the run's next wave, also where this process is about to end: somebody else carries it out then, and
 // nobody comes again for this one.
 func (e *Engine) handOn(outer context.Context, run ledger.Run, after time.Duration) error {
-	ctx := outer
-	if outer.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(outer), writeTimeout)
-		defer cancel()
-	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(outer), writeTimeout)
+	defer cancel()
 	return e.ask(ctx, run, after)
 }
 

@@ -266,8 +266,8 @@ func TestUnheardAttempts(t *testing.T) {
 			w.Header().Set("Content-Length", "99")
 			w.Write([]byte("{"))
 		}, 1},
-		"behind a gateway":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", 502) }, 1},
-		"busy":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "{}", 429) }, 0},
+		"behind a gateway":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", http.StatusBadGateway) }, 1},
+		"busy":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "{}", http.StatusTooManyRequests) }, 0},
 		"said that it failed": {nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
