@@ -177,3 +177,33 @@ func TestBackfillUnderAHostThatIsKilled(t *testing.T) {
 	t.Logf("%d kills, %d waves", killed, live.Wave)
 	a.audit(t, hubName)
 }
+
+// An instance that goes in the middle of a wave leaves a chain that goes on: with what its workers have stored, and with
+// nobody's help.
+func TestBackfillUnderAHostWhoseInstanceGoes(t *testing.T) {
+	t.Parallel()
+	a := newWaveApp(t, true, 2, 100_000)
+	var run ledger.Run
+	if status, text := call(t, a.url+"/api/backfill?"+a.key, "{}", &run); status != http.StatusAccepted {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for end := time.Now().Add(time.Minute); ; <-ticker.C {
+		now, ok := a.live(t, run.ID)
+		if ok && now.State == ledger.Running && len(now.Units) > 0 {
+			break
+		}
+		if ok && now.State.Over() || time.Now().After(end) {
+			t.Fatalf("no wave was seen: %+v", now)
+		}
+	}
+	if err := a.host.Terminate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	live := a.ends(t, run.ID)
+	if live.State != ledger.Succeeded || live.Counts.Remaining != 0 || live.Retries != 0 {
+		t.Errorf("%+v", live)
+	}
+	a.audit(t, hubName)
+}

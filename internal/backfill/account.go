@@ -49,6 +49,9 @@ func account(run *ledger.Run, row fanout.UnitRow, now time.Time) {
 			w.Failed++
 		}
 	}
+	if row.Unheard > 0 && len(row.Partitions) == 0 && len(row.Cells) == 0 {
+		run.LockedUntil = now.Add(longestLock)
+	}
 	for _, s := range row.Sources {
 		run.Counts.AlreadyStored += s.AlreadyStored
 		if p := partition(run, s.Partition); p != nil && s.Receiver == nil {

@@ -65,6 +65,9 @@ func (e *Engine) again(ctx context.Context, id, verb string, allowed func(*ledge
 // restart has a run wait for its next wave. The wave that was under way, if any, is over, and its invoker, should it
 // live, finds another mark than its own.
 func restart(run *ledger.Run, now time.Time) {
+	if run.StateAt(now) == ledger.Abandoned && run.Next == 0 && len(run.Partitions) == 0 {
+		run.LockedUntil = now.Add(longestLock) // its workers may have died, too
+	}
 	finish(run, ledger.Queued, now)
 	run.Ended, run.CancelRequested = time.Time{}, time.Time{}
 	run.Next = run.Wave + 1

@@ -112,6 +112,10 @@ func New(o Options) *Engine {
 // maxStalled is after how many waves in a row that stored nothing, and left something to do, a run has failed.
 const maxStalled = 3
 
+// longestLock is how long a message of Service Bus, or a session, is locked at most for somebody who has died.
+// https://learn.microsoft.com/azure/service-bus-messaging/message-transfers-locks-settlement
+const longestLock = 5 * time.Minute
+
 // errSuperseded ends an update by an invoker whose wave another one has taken over.
 var errSuperseded = errors.New("another invoker has taken the wave over")
 

@@ -23,6 +23,7 @@ var errNoClaim = errors.New("nothing to claim")
 // claim decides what becomes of a message, and changes the run where that is its wave, which then is the one of the
 // invoker with the mark until now + alive. wait goes with postpone.
 func claim(run *ledger.Run, m Message, mark string, now time.Time, alive time.Duration) (v verdict, wait time.Duration) {
+	taken := run.Next != m.Wave // over from somebody else
 	switch {
 	case run.State.Over() || m.Wave < run.Wave || m.Wave > max(run.Wave, run.Next), run.Kind == ledger.Invoke && run.Retries == 0:
 		return drop, 0
@@ -31,11 +32,7 @@ func claim(run *ledger.Run, m Message, mark string, now time.Time, alive time.Du
 			finish(run, ledger.Cancelled, now)
 			return drop, 0
 		}
-		if len(run.Waves) >= ledger.MaxWaves {
-			run.Waves = append(run.Waves[:0:0], run.Waves[len(run.Waves)-ledger.MaxWaves+1:]...)
-		}
-		run.Waves = append(run.Waves, ledger.Wave{Wave: m.Wave, Began: now})
-		run.Wave, run.Next, run.NextAsked = m.Wave, 0, time.Time{}
+		beginWave(run, m.Wave, now)
 	case run.Next != 0 && !run.NextAsked.IsZero(): // done, and its successor is on its way
 		return drop, 0
 	case !now.After(run.Alive):
@@ -46,8 +43,23 @@ func claim(run *ledger.Run, m Message, mark string, now time.Time, alive time.Du
 		finish(run, ledger.Cancelled, now)
 		return drop, 0
 	}
+	if w := lastWave(run); w == nil || w.Wave != run.Wave { // a document that was cut by hand
+		beginWave(run, run.Wave, now)
+	}
+	if taken && len(run.Partitions) == 0 {
+		run.LockedUntil = now.Add(longestLock) // its workers may have died, too
+	}
 	run.State, run.Invoker, run.Alive = ledger.Running, mark, now.Add(alive)
 	return carryOut, 0
+}
+
+// beginWave enters a wave as the one under way.
+func beginWave(run *ledger.Run, n int, now time.Time) {
+	if len(run.Waves) >= ledger.MaxWaves {
+		run.Waves = append(run.Waves[:0:0], run.Waves[len(run.Waves)-ledger.MaxWaves+1:]...)
+	}
+	run.Waves = append(run.Waves, ledger.Wave{Wave: n, Began: now})
+	run.Wave, run.Next, run.NextAsked = n, 0, time.Time{}
 }
 
 // requeue gives back a wave that could not begin: its number is free again.

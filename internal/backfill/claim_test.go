@@ -31,6 +31,7 @@ func TestClaim(t *testing.T) {
 		{"of a run that is over", ledger.Run{State: ledger.Succeeded, Wave: 1, Waves: ended}, 1, drop, ledger.Succeeded},
 		{"under way", ledger.Run{State: ledger.Running, Wave: 1, Waves: under, Alive: later}, 1, postpone, ledger.Running},
 		{"whose invoker is dead", ledger.Run{State: ledger.Running, Wave: 1, Waves: under, Alive: noon.Add(-time.Second)}, 1, carryOut, ledger.Running},
+		{"whose invoker is dead, and whose waves were cut from the document", ledger.Run{State: ledger.Running, Wave: 1, Alive: noon.Add(-time.Second)}, 1, carryOut, ledger.Running},
 		{"done, its successor asked for", ledger.Run{State: ledger.Queued, Wave: 1, Next: 2, NextAsked: noon, Waves: ended, Alive: later}, 1, drop, ledger.Queued},
 		{"done just now", ledger.Run{State: ledger.Queued, Wave: 1, Next: 2, Waves: ended, Alive: later}, 1, postpone, ledger.Queued},
 		{"done, its successor not asked for", ledger.Run{State: ledger.Queued, Wave: 1, Next: 2, Waves: ended, Alive: noon.Add(-time.Second)}, 1, askAgain, ledger.Queued},

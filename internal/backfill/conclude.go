@@ -55,6 +55,10 @@ func conclude(run, before *ledger.Run, o outcome, bus, cut bool, now time.Time) 
 	w := lastWave(run)
 	w.Ended = now
 	progress := w.Messages > 0 || storedIn(run) > storedIn(before) || o.unheard
+	waits := bus && locked(run, o, now)
+	if waits {
+		run.Counts.Remaining = -1
+	}
 	done := o.err == nil && run.Counts.Remaining == 0
 	if bus && run.Kind == ledger.Invoke {
 		done = o.err == nil && w.Failed == 0 // a retry is one wave
@@ -70,7 +74,7 @@ func conclude(run, before *ledger.Run, o outcome, bus, cut bool, now time.Time) 
 		note(run, fmt.Sprintf("max_messages (%d) is reached; %s", run.Request.MaxMessages, left(run)))
 		finish(run, ledger.Succeeded, now)
 		return
-	case progress || done || cut:
+	case progress || done || cut || waits:
 		run.Stalled = 0
 	default:
 		run.Stalled++
@@ -111,9 +115,16 @@ func storedIn(run *ledger.Run) (n int64) {
 	return n
 }
 
+// locked reports whether nothing more came of Service Bus, but may once the locks of somebody who has died are over.
+func locked(run *ledger.Run, o outcome, now time.Time) bool {
+	return o.err == nil && !o.nothing && o.report.RemainingBacklog == 0 && now.Before(run.LockedUntil)
+}
+
 // pause is how long the next wave is to wait.
-func (w *wave) pause(run ledger.Run) time.Duration {
+func (w *wave) pause(run ledger.Run, o outcome) time.Duration {
 	switch {
+	case w.Hub == nil && locked(&run, o, time.Now()):
+		return time.Until(run.LockedUntil) + time.Second
 	case run.Stalled > 0:
 		return w.Timing.Busy << (run.Stalled - 1)
 	case run.Counts.Remaining == 0:

@@ -38,6 +38,10 @@ func TestConclude(t *testing.T) {
 		{name: "as many waves as it may have", run: ledger.Run{Counts: ledger.Counts{Remaining: 9}, Request: ledger.Request{MaxWaves: 1}}, stored: 1, state: ledger.Succeeded},
 		{name: "as many messages", run: ledger.Run{Counts: ledger.Counts{Remaining: 9, Messages: 5}, Request: ledger.Request{MaxMessages: 5}}, stored: 1, state: ledger.Succeeded},
 		{name: "a queue that is empty", bus: true, stored: 1, state: ledger.Succeeded},
+		{name: "a queue that is empty but for what a dead worker may hold", run: ledger.Run{LockedUntil: noon.Add(time.Hour)}, bus: true, stored: 1, state: ledger.Queued},
+		{name: "the same, and nothing stored", run: ledger.Run{LockedUntil: noon.Add(time.Hour), Stalled: 2}, bus: true, state: ledger.Queued},
+		{name: "a queue that is known to be empty", run: ledger.Run{LockedUntil: noon.Add(time.Hour)}, bus: true, outcome: outcome{nothing: true}, state: ledger.Succeeded},
+		{name: "a queue that is empty when the locks are over", run: ledger.Run{LockedUntil: noon.Add(time.Second)}, bus: true, stored: 1, state: ledger.Succeeded},
 		{name: "a queue of which nothing is known", bus: true, outcome: outcome{report: fanout.Report{RemainingBacklog: -1}}, stored: 1, state: ledger.Queued},
 		{name: "an invocation of Service Bus that is retried", run: ledger.Run{Kind: ledger.Invoke}, bus: true, outcome: outcome{report: fanout.Report{RemainingBacklog: 7}}, stored: 1, state: ledger.Succeeded},
 	} {
@@ -125,5 +129,27 @@ func TestReaches(t *testing.T) {
 		if got := reaches(p, fanout.Partition{First: c.first, Checkpoint: c.checkpoint}); got != c.want {
 			t.Errorf("from %d, checkpoint %d, oldest %d: %v", c.from, c.checkpoint, c.first, got)
 		}
+	}
+}
+
+// What a worker held that gave no answer is locked for a time, of Service Bus; also where an invoker died beside it.
+func TestLocksOfTheDead(t *testing.T) {
+	run := ledger.Run{State: ledger.Running, Wave: 1, Waves: []ledger.Wave{{Wave: 1}}, Units: []ledger.Unit{{State: ledger.UnitPlanned}, {Unit: 1, State: ledger.UnitPlanned}, {Unit: 2, State: ledger.UnitPlanned}}}
+	account(&run, fanout.UnitRow{Status: fanout.OK, Attempts: 3}, noon)
+	account(&run, fanout.UnitRow{Unit: 1, Status: fanout.OK, Attempts: 2, Unheard: 1, Partitions: []string{"0"}}, noon)
+	if !run.LockedUntil.IsZero() {
+		t.Errorf("locked until %v by nobody", run.LockedUntil)
+	}
+	account(&run, fanout.UnitRow{Unit: 2, Status: fanout.OK, Attempts: 2, Unheard: 1}, noon)
+	if !run.LockedUntil.Equal(noon.Add(longestLock)) {
+		t.Errorf("locked until %v", run.LockedUntil)
+	}
+	taken := ledger.Run{State: ledger.Running, Wave: 1, Waves: []ledger.Wave{{Wave: 1}}, Alive: noon.Add(-time.Second)}
+	if claim(&taken, Message{Wave: 1}, "mine", noon, time.Second); !taken.LockedUntil.Equal(noon.Add(longestLock)) {
+		t.Errorf("taken over, locked until %v", taken.LockedUntil)
+	}
+	next := ledger.Run{State: ledger.Queued, Wave: 1, Next: 2, Waves: []ledger.Wave{{Wave: 1}}}
+	if claim(&next, Message{Wave: 2}, "mine", noon, time.Second); !next.LockedUntil.IsZero() {
+		t.Errorf("the next wave, locked until %v", next.LockedUntil)
 	}
 }

@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -14,7 +15,8 @@ type Local struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	asked []asked // in order of time
+	asked []asked      // in order of time
+	ended func() error // why nothing is carried out any more; nil before Run
 	wake  chan struct{}
 }
 
@@ -40,8 +42,15 @@ func NewLocal(log *slog.Logger) *Local {
 	return &Local{log: log, wake: make(chan struct{}, 1)}
 }
 
-// Ask implements [Chain]. A message that waits already is not asked for twice; the sooner of the two holds.
+// Ask implements [Chain]. A message that waits already is not asked for twice; the sooner of the two holds. It fails
+// when Run is at its end, so that nobody waits for what won't come.
 func (l *Local) Ask(ctx context.Context, m Message, after time.Duration) error {
+	l.mu.Lock()
+	ended := l.ended
+	l.mu.Unlock()
+	if ended != nil && ended() != nil {
+		return errors.New("the process that carries the waves out is ending: resume the run, or start the invoker again")
+	}
 	l.put(ctx, asked{Message: m, at: time.Now().Add(after)})
 	return nil
 }
@@ -72,6 +81,9 @@ func (l *Local) put(ctx context.Context, a asked) {
 
 // Run has the waves carried out until ctx ends.
 func (l *Local) Run(ctx context.Context, carryOut func(context.Context, Message) error) {
+	l.mu.Lock()
+	l.ended = ctx.Err
+	l.mu.Unlock()
 	for {
 		a, wait, ok := l.next()
 		if !ok {

@@ -56,3 +56,14 @@ func TestLocal(t *testing.T) {
 		}
 	})
 }
+
+// Who asks while the chain's process ends is told so: nobody would carry the wave out.
+func TestLocalRefusesAtItsEnd(t *testing.T) {
+	l := NewLocal(nil)
+	ctx, end := context.WithCancel(t.Context())
+	end()
+	l.Run(ctx, func(context.Context, Message) error { return nil })
+	if err := l.Ask(t.Context(), Message{Run: "a", Wave: 1}, 0); err == nil {
+		t.Error("the chain took a message that it won't carry out")
+	}
+}

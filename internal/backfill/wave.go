@@ -35,7 +35,9 @@ const (
 func (e *Engine) Wave(ctx context.Context, m Message) (Status, error) {
 	end := time.Now().Add(e.Dispatcher.Budget(fanout.Request{}))
 	mark := newMark()
-	run, v, wait, err := e.claim(ctx, m, mark)
+	claiming, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	run, v, wait, err := e.claim(claiming, m, mark)
 	switch {
 	case errors.Is(err, ledger.ErrNoRun):
 		e.Log.WarnContext(ctx, "a wave was asked for of a run that has no document", "run", m.Run, "wave", m.Wave)
@@ -48,9 +50,9 @@ func (e *Engine) Wave(ctx context.Context, m Message) (Status, error) {
 		return e.carryOut(ctx, run, mark, end)
 	case postpone:
 		e.Log.InfoContext(ctx, "another invoker carries a wave out", "run", m.Run, "wave", m.Wave)
-		return Postponed, e.Chain.Ask(ctx, m, wait)
+		return Postponed, e.Chain.Ask(claiming, m, wait)
 	case askAgain:
-		return Dropped, e.ask(ctx, run, 0)
+		return Dropped, e.ask(claiming, run, 0)
 	}
 	e.Log.InfoContext(ctx, "dropped a message that has come too late", "run", m.Run, "wave", m.Wave)
 	return Dropped, nil
@@ -112,10 +114,18 @@ func (e *Engine) carryOut(outer context.Context, run ledger.Run, mark string, en
 	if outcome.err != nil {
 		status = Failed
 	}
-	if after.Next == 0 || outer.Err() != nil {
+	if after.Next == 0 {
 		return status, nil
 	}
-	return status, e.ask(outer, after, w.pause(after))
+	return status, e.handOn(outer, after, w.pause(after, outcome))
+}
+
+// handOn asks for the run's next wave, also where this process is about to end: somebody else carries it out then, and
+// nobody comes again for this one.
+func (e *Engine) handOn(outer context.Context, run ledger.Run, after time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(outer), writeTimeout)
+	defer cancel()
+	return e.ask(ctx, run, after)
 }
 
 // lease waits for the source's lease for half of the wave's time. release gives it back, once; after an error it does
@@ -169,15 +179,13 @@ func (w *wave) giveBack(outer context.Context, why error) (Status, error) {
 		return Dropped, nil
 	}
 	w.Engine.Log.InfoContext(ctx, "a wave waits for another run's end", "run", run.ID, "wave", run.Next, "error", why)
-	if outer.Err() != nil {
-		return Postponed, nil
-	}
-	return Postponed, w.ask(ctx, run, w.Timing.Busy)
+	return Postponed, w.handOn(outer, run, w.Timing.Busy)
 }
 
 // outcome is what became of a wave.
 type outcome struct {
 	err        error // that kept it from being carried out
+	nothing    bool  // there was nothing to do
 	unheard    bool  // workers stored something, as far as they could say
 	report     fanout.Report
 	checkpoint map[string]int64 // that were written, by partition
@@ -216,6 +224,7 @@ func (w *wave) work(ctx context.Context) (o outcome) {
 		}
 		o.report = w.Dispatcher.Dispatch(ctx, plan, req)
 	}
+	o.nothing = len(plan.Units) == 0
 	if w.Hub != nil {
 		o.checkpoint, o.err = w.moveCheckpoints(ctx, standing)
 	}

@@ -42,6 +42,10 @@ func TestWaveStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
+	dispatcher, err := fanout.NewDispatcher(fanout.Options{Workers: []string{"http://127.0.0.1:1/"}, Budget: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		run  ledger.Run
 		lock Lock
@@ -56,10 +60,6 @@ func TestWaveStatus(t *testing.T) {
 		"no lease":                 {ledger.Run{State: ledger.Queued, Next: 1, Request: ledger.Request{MaxWaves: 1}}, lease{dir, "../outside.lock"}, Failed, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dispatcher, err := fanout.NewDispatcher(fanout.Options{Workers: []string{"http://127.0.0.1:1/"}, Budget: 2 * time.Second})
-			if err != nil {
-				t.Fatal(err)
-			}
 			chain := NewLocal(nil)
 			e := New(Options{Source: "ns/hub/group", Ledger: ledger.New(dir, "ns/hub/group", ledger.Retention{}), Chain: chain, Lock: test.lock, Dispatcher: dispatcher})
 			test.run.ID, test.run.Kind, test.run.Source, test.run.Created = fanout.NewRun(now).ID, ledger.Backfill, "ns/hub/group", now
@@ -79,7 +79,7 @@ func TestWaveStatus(t *testing.T) {
 			}
 		})
 	}
-	e := New(Options{Ledger: ledger.New(dir, "ns/hub/group", ledger.Retention{}), Dispatcher: &fanout.Dispatcher{}})
+	e := New(Options{Ledger: ledger.New(dir, "ns/hub/group", ledger.Retention{}), Dispatcher: dispatcher})
 	if got, err := e.Wave(t.Context(), Message{"20261125T120000Z-abcdef", 1}); got != Dropped || err != nil {
 		t.Errorf("of no run: %q, error %v", got, err)
 	}

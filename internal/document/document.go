@@ -19,6 +19,8 @@ var (
 	ErrChanged = errors.New("the document was changed meanwhile")
 	// ErrTooLarge says that what is there has more than MaxBody bytes.
 	ErrTooLarge = errors.New("it is too large for a document")
+	// ErrDamaged says that what storage keeps of a blob beside it can't be read.
+	ErrDamaged = errors.New("it is damaged")
 	// ErrImmutable says that storage lets no one change the blob.
 	ErrImmutable = errors.New("the blob can't be changed: an immutability policy or a legal hold protects it")
 	// ErrForbidden says that storage refuses a right.
@@ -32,7 +34,7 @@ var (
 // A name is that of a blob, and a document is one: a store lists and opens it like any other. But a blob
 // that was created as such is for ever, and not to be rewritten here. A document has 0 to MaxBody bytes.
 type Storage interface {
-	// Read returns a document and the version that it is, or ErrNotFound, or ErrTooLarge.
+	// Read returns a document and the version that it is, or ErrNotFound, ErrTooLarge, or ErrDamaged.
 	Read(ctx context.Context, name string) (body []byte, version string, err error)
 
 	// Write stores a document and returns the version that it is now. Without a version it is stored only if there

@@ -25,8 +25,11 @@ func (c *call) take(resp *http.Response, body []byte) error {
 		return fmt.Errorf("read answer of %s: it is longer than %d bytes: FUNC_TO_INVOKE must be the worker's /api/pull", from, maxAnswer)
 	}
 	report, err := c.parse(body)
-	if err == nil {
+	switch {
+	case err == nil:
 		c.row.add(report)
+	case resp.StatusCode >= http.StatusInternalServerError: // a gateway's, in place of a worker that died
+		c.row.Unheard++
 	}
 	switch {
 	case resp.StatusCode == http.StatusOK && err != nil:

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -146,6 +147,9 @@ func (c *call) attempt(ctx context.Context) (resp *http.Response, err error) {
 	defer func() { endSpan(span, resp, err) }()
 	resp, err = c.dispatcher.transport.RoundTrip(req)
 	if err != nil {
+		if dial := (*net.OpError)(nil); !errors.As(err, &dial) || dial.Op != "dial" {
+			c.row.Unheard++
+		}
 		if ctx.Err() != nil {
 			return nil, c.unanswered(ctx)
 		}
@@ -155,6 +159,7 @@ func (c *call) attempt(ctx context.Context) (resp *http.Response, err error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	resp.Body = http.NoBody
 	if err != nil {
+		c.row.Unheard++
 		if ctx.Err() != nil {
 			return nil, c.unanswered(ctx)
 		}

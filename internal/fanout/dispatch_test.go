@@ -255,6 +255,42 @@ func TestAWorkerThatHangs(t *testing.T) {
 	<-hungUp
 }
 
+// An attempt is unheard of if a worker may have begun it and has given no report.
+func TestUnheardAttempts(t *testing.T) {
+	for name, c := range map[string]struct {
+		first http.HandlerFunc
+		want  int
+	}{
+		"died": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 1},
+		"died half way": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "99")
+			w.Write([]byte("{"))
+		}, 1},
+		"behind a gateway":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", http.StatusBadGateway) }, 1},
+		"busy":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "{}", http.StatusTooManyRequests) }, 0},
+		"said that it failed": {nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			url := workerAt(t, func(w http.ResponseWriter, r *http.Request, u work.Unit) {
+				switch {
+				case calls.Add(1) > 1:
+					happy(w, r, u)
+				case c.first == nil:
+					answerWith(w, 502, failing(u))
+				default:
+					c.first(w, r)
+				}
+			})
+			row := dispatcher(t, Options{Workers: []string{url}}).Dispatch(t.Context(), planOf(t, 1), Request{}).Units[0]
+			if row.Status != OK || row.Attempts != 2 || row.Unheard != c.want {
+				t.Errorf("%+v, want %d unheard", row, c.want)
+			}
+		})
+	}
+}
+
 func TestADeadWorkerIsPassedOver(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -263,7 +299,7 @@ func TestADeadWorkerIsPassedOver(t *testing.T) {
 	dead := "http://" + l.Addr().String() + "/api/pull"
 	l.Close()
 	report := dispatcher(t, Options{Workers: []string{dead, workerAt(t, happy)}}).Dispatch(t.Context(), planOf(t, 2), Request{})
-	if report.Status != OK || report.Units[0].Attempts != 2 || report.Units[1].Attempts != 1 {
+	if report.Status != OK || report.Units[0].Attempts != 2 || report.Units[0].Unheard != 0 || report.Units[1].Attempts != 1 {
 		t.Errorf("report %+v", report)
 	}
 }

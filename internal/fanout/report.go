@@ -86,7 +86,10 @@ type UnitRow struct {
 	Ended work.Ended `json:"ended"`
 	Error string     `json:"error,omitempty"`
 	// Attempts is how many times the unit was sent. The counts are the sum of what the attempts stored.
-	Attempts       int           `json:"attempts"`
+	Attempts int `json:"attempts"`
+	// Unheard is how many attempts may have begun, and gave no report: a worker that died, and holds the messages of
+	// Service Bus that it had received until their locks are over.
+	Unheard        int           `json:"unheard,omitempty"`
 	Messages       int64         `json:"messages"`
 	Bytes          int64         `json:"bytes"`
 	Blobs          int64         `json:"blobs"`

@@ -63,7 +63,7 @@ func (r *Run) bound() {
 		r.Partitions[i].Offsets = maps.Clone(r.Partitions[i].Offsets)
 		r.Partitions[i].pruneOffsets()
 	}
-	for _, t := range []*time.Time{&r.Created, &r.Updated, &r.Ended, &r.Alive, &r.NextAsked, &r.CancelRequested, &r.Request.From.Time, &r.Request.Until.Time} {
+	for _, t := range []*time.Time{&r.Created, &r.Updated, &r.Ended, &r.Alive, &r.NextAsked, &r.LockedUntil, &r.CancelRequested, &r.Request.From.Time, &r.Request.Until.Time} {
 		*t = inMilliseconds(*t)
 	}
 }

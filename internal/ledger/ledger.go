@@ -174,7 +174,7 @@ func (l *Ledger) read(ctx context.Context, id string) (Run, string, error) {
 		return Run{}, "", err
 	}
 	body, version, err := l.storage.Read(ctx, l.name(id))
-	if err != nil && !errors.Is(err, document.ErrTooLarge) {
+	if err != nil && !errors.Is(err, document.ErrTooLarge) && !errors.Is(err, document.ErrDamaged) {
 		return Run{}, "", fmt.Errorf("read run %s: %w%s", id, err, hint(err))
 	}
 	var run Run
@@ -183,6 +183,9 @@ func (l *Ledger) read(ctx context.Context, id string) (Run, string, error) {
 	}
 	if err == nil && run.ID != id {
 		err = fmt.Errorf("it is that of run %.80q", run.ID)
+	}
+	if err == nil {
+		err = run.check()
 	}
 	if err != nil {
 		return Run{}, "", fmt.Errorf("read run %s: %w", id, &damagedError{l.name(id), version, err})

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -282,7 +284,12 @@ func TestDamagedDocuments(t *testing.T) {
 	each(t, func(t *testing.T, s ledger.Storage) {
 		l := ledger.New(s, source, ledger.Retention{}).At(start)
 		before, after := create(t, l, newRun(start.Add(-time.Hour), "a")), create(t, l, newRun(start.Add(time.Hour), "a"))
+		plan := func(partition string) string {
+			return fmt.Sprintf(`{"id":%q,"state":"queued","wave":1,"partitions":[{"partition":"0",%s}]}`, newRun(start, "b").ID, partition)
+		}
 		for what, body := range map[string]string{
+			"out of order": plan(`"from":0,"to":90,"stored":[{"from":50,"to":60},{"from":0,"to":9}]`), "overlapping": plan(`"from":0,"to":90,"stored":[{"from":0,"to":20},{"from":10,"to":60}]`),
+			"inverted": plan(`"from":0,"to":90,"stored":[{"from":50,"to":40}]`), "endless": plan(`"from":0,"to":9223372036854775807`), "below 0": plan(`"from":-5,"to":3`),
 			"torn": `{"id":"20261125T0`, "another's": `{"id":"other"}`, "large": strings.Repeat("x", document.MaxBody+1), "empty": "", "list": "[]",
 		} {
 			damaged := newRun(start, "b").ID
@@ -440,4 +447,24 @@ func TestDocumentIsPlainJSON(t *testing.T) {
 			t.Errorf("the blob holds %s, %v", body, err)
 		}
 	})
+}
+
+// One document that a directory has lost the other half of is no reason to show, or take up, none of the others.
+func TestDocumentDamagedInDirectory(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(t.Context(), store.Options{Location: "file://" + dir, Container: "runs", Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.(*store.Dir).Close() })
+	l := ledger.New(s.(ledger.Storage), source, ledger.Retention{}).At(start)
+	damaged, whole := create(t, l, newRun(start, "a")), create(t, l, newRun(start.Add(time.Hour), "a"))
+	beside := filepath.Join(s.(*store.Dir).Path(), ".persistor", "metadata", filepath.FromSlash(l.Path()), damaged.ID+".json")
+	if err := os.WriteFile(beside, []byte("damaged"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	runs, err := l.List(t.Context(), 10)
+	if err != nil || len(runs) != 2 || runs[0].ID != whole.ID || runs[1].State != ledger.Unreadable || len(runs[1].Errors) != 1 {
+		t.Errorf("List = %+v, %v", runs, err)
+	}
 }

@@ -2,11 +2,36 @@ package ledger
 
 import (
 	"cmp"
+	"fmt"
+	"math"
 	"slices"
 	"strconv"
 
 	"persistor/internal/work"
 )
+
+// check says what is wrong with a document that nothing here has written: a checkpoint made of ranges that aren't in
+// order could pass what isn't stored.
+func (r *Run) check() error {
+	if r.Wave < 0 || r.Next < 0 {
+		return fmt.Errorf("wave is %d and next_wave %d: want none below 0", r.Wave, r.Next)
+	}
+	for _, p := range r.Partitions {
+		if p.From < 0 || p.To == math.MaxInt64 {
+			return fmt.Errorf("partition %.80q: from is %d and to %d: want sequence numbers", p.Partition, p.From, p.To)
+		}
+		for _, ranges := range [][]work.Range{p.Stored, p.Lost} {
+			last := int64(-2)
+			for _, r := range ranges {
+				if r.From <= last+1 || r.To < r.From || r.To == math.MaxInt64 {
+					return fmt.Errorf("partition %.80q: range %d to %d: want ranges in order that don't touch", p.Partition, r.From, r.To)
+				}
+				last = r.To
+			}
+		}
+	}
+	return nil
+}
 
 // Done adds a range to what is stored, in whatever order ranges come. Offset is that of the message at its end, "" where
 // it isn't known. What the range has in common with what is stored already doesn't matter; an empty one is none.

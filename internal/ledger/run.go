@@ -43,6 +43,8 @@ type Run struct {
 	// Invoker is a random mark of the one that carries out the wave under way, "" for none. One that no longer
 	// finds its own here has been taken for dead, and writes nothing more.
 	Invoker string `json:"invoker,omitempty"`
+	// LockedUntil is until when workers of Service Bus that gave no answer may hold messages that nobody else gets.
+	LockedUntil time.Time `json:"locked_until,omitzero"`
 	// Stalled counts the last waves in a row that stored nothing and left something to do.
 	Stalled int `json:"stalled_waves,omitempty"`
 

@@ -20,6 +20,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"persistor/internal/document"
 )
 
 // Where a directory keeps what is not content. CheckName lets no blob in here.
@@ -415,7 +417,7 @@ func (d *Dir) findCommit(name string) (commit, error) {
 		return c, err
 	}
 	if err := json.Unmarshal(asJSON, &c); err != nil || c.Name != name {
-		return c, fmt.Errorf("read %s: it is damaged; remove it and the file %s, or restore both", file, name)
+		return c, fmt.Errorf("read %s: %w; remove it and the file %s, or restore both", file, document.ErrDamaged, name)
 	}
 	if c.Metadata == nil {
 		c.Metadata = map[string]string{}

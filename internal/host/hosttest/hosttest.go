@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -146,6 +147,15 @@ func (h *Host) Kill(ctx context.Context) error {
 	p, err := h.handler.await(ctx)
 	if err == nil {
 		p.kill()
+	}
+	return err
+}
+
+// Terminate asks the handler to end in good order, as a host does whose instance goes; it starts another one.
+func (h *Host) Terminate(ctx context.Context) error {
+	p, err := h.handler.await(ctx)
+	if err == nil {
+		err = p.cmd.Process.Signal(syscall.SIGTERM)
 	}
 	return err
 }
