@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,11 +119,7 @@ func (l *listing) print(out io.Writer, b selection.Blob, first bool) {
 	if first {
 		fmt.Fprintf(out, "%10s %13s %12s  %s\n", "messages", "bytes", "last", "blob")
 	}
-	last := "-"
-	if b.Last >= 0 {
-		last = strconv.FormatInt(b.Last, 10)
-	}
-	fmt.Fprintf(out, "%10s %13s %12s  %s\n", terminal.Group(b.Count), terminal.Group(b.Size), last, b.Name)
+	fmt.Fprintf(out, "%10s %13s %12s  %s\n", terminal.Group(b.Count), terminal.Group(b.Size), sequenceText(b.Last), b.Name)
 }
 
 // interrupted is an error of a job that may have ended since it was told to.

@@ -105,7 +105,7 @@ func (r *resending) run(ctx context.Context, container string, s streams) error 
 		if err != nil {
 			return err
 		}
-		return r.show(s.out, task, p)
+		return r.show(s, task, p)
 	}
 	keeper, err := r.keeper(from, task)
 	if err != nil {

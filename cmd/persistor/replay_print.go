@@ -26,6 +26,9 @@ func (r *resending) tell(s streams, task replay.Task, file string, result replay
 	} else if err != nil {
 		err = fmt.Errorf("%w; the same command goes on from there (%s)", err, file)
 	}
+	if err == nil && result.Sent+result.Deselected+result.Unreadable == 0 {
+		fmt.Fprintln(s.err, nothingSelected)
+	}
 	if r.json {
 		return cmp.Or(err, writeJSON(s.out, map[string]any{"source": task.Source, "target": task.Target, "progress": file, "result": result, "seconds": result.Elapsed.Seconds()}))
 	}
@@ -45,6 +48,9 @@ func (r *resending) tell(s streams, task replay.Task, file string, result replay
 	return err
 }
 
+// nothingSelected is no error, since there may be nothing to send; but more often a folder is misspelt.
+const nothingSelected = "persistor: nothing that is stored is selected: persistor ls, with the same --folder, --partition, --session, --from and --until, lists what there is"
+
 func writeJSON(w io.Writer, document any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
@@ -52,7 +58,11 @@ func writeJSON(w io.Writer, document any) error {
 }
 
 // show shows a preview.
-func (r *resending) show(w io.Writer, task replay.Task, p replay.Preview) error {
+func (r *resending) show(s streams, task replay.Task, p replay.Preview) error {
+	w := s.out
+	if p.Messages+p.Deselected+p.Unreadable == 0 {
+		fmt.Fprintln(s.err, nothingSelected)
+	}
 	if r.json {
 		return writeJSON(w, map[string]any{"source": task.Source, "target": task.Target, "preview": p})
 	}

@@ -165,8 +165,8 @@ func printPartitions(w io.Writer, partitions []ledger.Partition) {
 		if p.To < p.From {
 			from, to = "-", "-"
 		}
-		fmt.Fprintf(w, "  %-9s %12s %12s %12s %12s %12d\n", p.Partition, from, to,
-			terminal.Group(p.Counts.Messages), groupKnown(p.Counts.Remaining), p.Checkpoint)
+		fmt.Fprintf(w, "  %-9s %12s %12s %12s %12s %12s\n", p.Partition, from, to,
+			terminal.Group(p.Counts.Messages), groupKnown(p.Counts.Remaining), sequenceText(p.Checkpoint))
 		for _, lost := range p.Lost {
 			fmt.Fprintf(w, "  %-9s the hub had dropped %d to %d before\n", "", lost.From, lost.To)
 		}

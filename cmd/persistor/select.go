@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -64,7 +66,16 @@ func (s *selecting) selection(now time.Time) (selection.Selection, error) {
 	return sel, nil
 }
 
-// openContainer opens the container that an argument names, or the settings if it is "".
+// openContainer opens the container that an argument names, or the settings if it is "". That there is none is a
+// usageError.
 func openContainer(ctx context.Context, location string) (store.Store, error) {
-	return app.OpenContainer(ctx, location, os.LookupEnv)
+	from, err := app.OpenContainer(ctx, location, os.LookupEnv)
+	switch {
+	case !errors.Is(err, store.ErrNoContainer): // nil, too
+		return from, err
+	case location == "":
+		return nil, usagef("open container: there is none named %s: nothing has been stored yet, or PERSISTOR_CONTAINER_NAME or PERSISTOR_STORAGE_CONNECTION_STRING is wrong", os.Getenv("PERSISTOR_CONTAINER_NAME"))
+	}
+	named, _, _ := strings.Cut(location, "?") // what follows is a secret
+	return nil, usagef("open container: there is none at %s: correct the URL", named)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -82,7 +83,7 @@ func printStatus(w io.Writer, s api.Standing, now time.Time) {
 		if !p.Empty && !p.LastEnqueued.IsZero() {
 			newest = span(now.Sub(p.LastEnqueued)) + " ago"
 		}
-		fmt.Fprintf(w, "  %-9s %12d %12d %12d %13s  %s\n", p.Partition, p.First, p.Last, p.Checkpoint, terminal.Group(p.Backlog), newest)
+		fmt.Fprintf(w, "  %-9s %12s %12s %12s %13s  %s\n", p.Partition, sequenceText(p.First), sequenceText(p.Last), sequenceText(p.Checkpoint), terminal.Group(p.Backlog), newest)
 	}
 	switch {
 	case s.Backlog < 0:
@@ -95,4 +96,12 @@ func printStatus(w io.Writer, s api.Standing, now time.Time) {
 	if s.Run != nil {
 		fmt.Fprintf(w, "  under way: %s %s, %s\n", s.Run.Kind, s.Run.ID, stateOf(*s.Run))
 	}
+}
+
+// sequenceText is a sequence number as it stands in tables; none, which is below 0, is "-".
+func sequenceText(n int64) string {
+	if n < 0 {
+		return "-"
+	}
+	return strconv.FormatInt(n, 10)
 }

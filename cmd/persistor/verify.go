@@ -41,10 +41,10 @@ if none is given, what PERSISTOR_STORAGE_CONNECTION_STRING and PERSISTOR_CONTAIN
 
 Exit status: 0 it is proven; 1 it is not, or not all of it could be looked at; 2 wrong
 arguments or settings.`,
-		Example: `  persistor verify ./persistor-out
+		Example: `  persistor verify persistor-out/blobs
   persistor verify 'https://account.blob.core.windows.net/landing?sv=...' --deep
   persistor verify --against-hub
-  persistor verify ./persistor-out --until 1d --json | jq .folders[].partitions`,
+  persistor verify persistor-out/blobs --until 1d --json | jq .folders[].partitions`,
 		Args: arguments(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v.folderGiven = cmd.Flags().Changed("folder")
@@ -83,7 +83,7 @@ func (v *verification) run(ctx context.Context, location string, s streams) erro
 	}
 	blobs, err := openContainer(ctx, location)
 	if err != nil {
-		return cannotOpen(err)
+		return fmt.Errorf("verify: %w", err)
 	}
 	if dir, ok := blobs.(*store.Dir); ok {
 		defer dir.Close()
@@ -108,14 +108,6 @@ func (v *verification) run(ctx context.Context, location string, s streams) erro
 		return errors.New("verify: what is stored is not proven to be complete")
 	}
 	return nil
-}
-
-// cannotOpen makes a container that isn't there in Blob Storage a usageError, too.
-func cannotOpen(err error) error {
-	if errors.Is(err, store.ErrNoContainer) {
-		return usagef("verify: there is no such container")
-	}
-	return fmt.Errorf("verify: %w", err)
 }
 
 // scope is what the flags select. Times stand for the days that they are in.

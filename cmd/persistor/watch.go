@@ -16,6 +16,9 @@ const (
 	pollLocalEvery = 200 * time.Millisecond
 	// outOfReach is how long an invoker may not be reached before the watching ends.
 	outOfReach = 5 * time.Minute
+	// takenUpWithin is how long a run shows as abandoned, at most, that an invoker is about to take up: one that was
+	// started again does so a second after its predecessor's word has run out, and so does one that a queue asks.
+	takenUpWithin = 10 * time.Second
 )
 
 // view shows a run that is watched. Its methods are called by one goroutine.
@@ -77,6 +80,8 @@ type watcher struct {
 	last progress
 	pace pace
 	lost time.Time // since when the invoker can't be reached; zero while it can
+
+	abandoned time.Time // since when the run shows as that; zero while it doesn't
 }
 
 // follow looks until the run is over, or abandoned, and shows it.
@@ -122,7 +127,20 @@ func (w *watcher) look(ctx context.Context) (over bool, err error) {
 	w.lost = time.Time{}
 	w.last = progressOf(run, &w.pace, now)
 	w.view.update(w.last)
-	return run.State.Over() || run.State == ledger.Abandoned, nil
+	return w.over(run.Run, now), nil
+}
+
+// over reports whether nothing more is to be expected of a run.
+func (w *watcher) over(run ledger.Run, now time.Time) bool {
+	if run.State != ledger.Abandoned {
+		w.abandoned = time.Time{}
+		return run.State.Over()
+	}
+	if w.abandoned.IsZero() {
+		w.abandoned = now
+	}
+	// The second is for runs abandoned long ago, the first for clocks that differ.
+	return now.Sub(w.abandoned) >= takenUpWithin || now.Sub(run.Alive) >= takenUpWithin
 }
 
 // cancelLocal ends a local run in good order, and waits for that.

@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -85,6 +87,9 @@ func openContainerDir(dir string) (store.Store, error) {
 		return store.OpenDir(absolute, false)
 	}
 	entries, err := os.ReadDir(absolute)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, locationf("open container: there is no directory %s; name one that Persistor stores in", dir)
+	}
 	if err != nil {
 		return nil, locationf("open container: %w", err)
 	}

@@ -86,7 +86,7 @@ func TestOpenContainerFails(t *testing.T) {
 		d.Close()
 	}
 	for location, want := range map[string]string{
-		"nowhere":                            "no such file",
+		"nowhere":                            "there is no directory nowhere; name one that Persistor stores in",
 		"plain":                              "plain is none: Persistor has stored nothing in it",
 		"outer":                              "outer holds containers, and is none; name one of them, such as outer/inner",
 		"s3://bucket":                        "s3:// is no way to reach one",

@@ -68,8 +68,9 @@ type Summary struct {
 const (
 	// failedFolder is where blobs are that could not be stored in their place (package push).
 	failedFolder = "_failed/"
-	// runsFolder is where runs are kept account of. It holds no messages.
-	runsFolder = "_runs/"
+	// runsFolder and replaysFolder are where runs and replays are kept account of. They hold no messages.
+	runsFolder    = "_runs/"
+	replaysFolder = "_replays/"
 	// leastReaders is how many blobs are read at once, at least: storage far away takes its time for each.
 	leastReaders = 8
 	// listedEvery is how many blobs lie between two calls of Scope.Listed.
@@ -224,7 +225,7 @@ func (s Scope) looksAt(partition string) bool {
 // nothing in it to be compared: it is none of Persistor's, or it is outside of the scope, or its name and metadata
 // contradict each other.
 func (c *container) follow(blob store.Blob) (*audit, promise) {
-	if strings.HasPrefix(blob.Name, runsFolder) {
+	if strings.HasPrefix(blob.Name, runsFolder) || strings.HasPrefix(blob.Name, replaysFolder) {
 		return nil, nil
 	}
 	if name, err := record.ParseEventHubName(blob.Name); err == nil {

@@ -76,6 +76,7 @@ func container() memory {
 	s.putEvent("grid", day, "1")
 	s.putEvent("grid", day, "2", "3")
 	s.putEvent("grid", time.Time{}, "4")
+	s["_replays/588e0a9697ff8238.json"] = memoryBlob{content: []byte("{}")}
 	s["_runs/ns/rides/g.lock"] = memoryBlob{content: []byte("{}")}
 	s["_runs/ns/rides/20260301T000000Z-3f9a1c.json"] = memoryBlob{content: []byte("{}")}
 	return s

@@ -32,7 +32,7 @@ func (e *Engine) again(ctx context.Context, id, verb string, allowed func(*ledge
 	}
 	check := func(run *ledger.Run) error {
 		if !allowed(run) {
-			return fmt.Errorf("%s run %s: %w: it is %s", verb, id, ledger.ErrState, run.StateAt(time.Now()))
+			return fmt.Errorf("%s run %s: %w: %s; retry is for a failed run, resume for a cancelled or an abandoned one", verb, id, ledger.ErrState, run.StateAt(time.Now()))
 		}
 		return nil
 	}

@@ -129,7 +129,7 @@ func (e *Engine) Cancel(ctx context.Context, id string) (ledger.Run, error) {
 		case run.State == ledger.Cancelled:
 			return nil
 		case run.State.Over():
-			return fmt.Errorf("cancel run %s: %w: it has %s", id, ledger.ErrState, run.State)
+			return fmt.Errorf("cancel run %s: %w: %s", id, ledger.ErrState, run.State)
 		case run.CancelRequested.IsZero():
 			run.CancelRequested = now
 		}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -68,10 +67,7 @@ func (e *Engine) resolve(ctx context.Context, run *ledger.Run) error {
 	if err != nil {
 		return fmt.Errorf("begin run: read partitions: %w", err)
 	}
-	slices.SortFunc(all, func(a, b fanout.Partition) int {
-		return cmp.Or(cmp.Compare(len(a.ID), len(b.ID)), cmp.Compare(a.ID, b.ID))
-	})
-	chosen, unknown := choose(all, req.Partitions)
+	chosen, unknown := fanout.Choose(all, req.Partitions)
 	problems = append(problems, unknown...)
 	if from, until := req.From.SequenceNumber, req.Until.SequenceNumber; from != nil && until != nil && *until < *from {
 		problems = append(problems, fmt.Sprintf("until.sequence_number is %d, and from.sequence_number %d: want one that is not below it", *until, *from))
@@ -85,26 +81,6 @@ func (e *Engine) resolve(ctx context.Context, run *ledger.Run) error {
 	run.Partitions, err = e.ranges(ctx, chosen, req)
 	countRemaining(run)
 	return err
-}
-
-// choose returns the partitions asked for, or all.
-func choose(all []fanout.Partition, asked []string) (chosen []fanout.Partition, problems []string) {
-	if len(asked) == 0 {
-		return all, nil
-	}
-	var ids []string
-	for _, p := range all {
-		ids = append(ids, p.ID)
-		if slices.Contains(asked, p.ID) {
-			chosen = append(chosen, p)
-		}
-	}
-	for _, id := range asked {
-		if !slices.Contains(ids, id) {
-			problems = append(problems, fmt.Sprintf("partition %q doesn't exist: the hub has %s", id, strings.Join(ids, ", ")))
-		}
-	}
-	return chosen, problems
 }
 
 // ranges resolves both ends in each partition.

@@ -70,9 +70,9 @@ func (p HubPlanner) Plan(ctx context.Context, run Run, req Request) (Plan, error
 // partition's backlog. The same input gives the same plan, whatever the order of parts. An error is an
 // [ErrRequest]: a partition was asked for that the hub doesn't have.
 func NewPlan(run Run, parts []Partition, req Request) (Plan, error) {
-	parts, err := choose(parts, req.Partitions)
-	if err != nil {
-		return Plan{}, err
+	parts, problems := Choose(parts, req.Partitions)
+	if len(problems) > 0 {
+		return Plan{}, fmt.Errorf("plan run: %w: %s", ErrRequest, strings.Join(problems, "; "))
 	}
 	plan := Plan{Run: run, Backlog: make(map[string]int64, len(parts))}
 	var waiting []Partition
@@ -111,13 +111,12 @@ func compareIDs(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// choose returns the partitions asked for, or all, in the order of their ids.
-func choose(parts []Partition, asked []string) ([]Partition, error) {
+// Choose returns the partitions asked for, or all, in the order of their ids, and what is wrong about others.
+func Choose(parts []Partition, asked []string) (chosen []Partition, problems []string) {
 	parts = slices.SortedFunc(slices.Values(parts), func(a, b Partition) int { return compareIDs(a.ID, b.ID) })
 	if len(asked) == 0 {
 		return parts, nil
 	}
-	var chosen []Partition
 	var ids []string
 	for _, p := range parts {
 		ids = append(ids, p.ID)
@@ -127,11 +126,10 @@ func choose(parts []Partition, asked []string) ([]Partition, error) {
 	}
 	for _, id := range asked {
 		if !slices.Contains(ids, id) {
-			return nil, fmt.Errorf("plan run: %w: partition %q doesn't exist: the hub has %s",
-				ErrRequest, id, strings.Join(ids, ", "))
+			problems = append(problems, fmt.Sprintf("partition %q doesn't exist: the hub has %s", id, strings.Join(ids, ", ")))
 		}
 	}
-	return chosen, nil
+	return chosen, problems
 }
 
 // spread deals partitions, sorted by falling backlog, to n units and returns the ids of each. Largest

@@ -64,7 +64,7 @@ func (p QueuePlanner) Plan(ctx context.Context, run Run, req Request) (Plan, err
 		backlog = -1
 	case errors.Is(err, ErrNoRight):
 		return Plan{}, fmt.Errorf("plan run: %w: N is missing: how many messages wait is known only to an identity that may manage the namespace "+
-			`(role Azure Service Bus Data Owner), and never of an emulator: give it, as ?N=4 or {"N":4}, or set INVOKER_UNITS`, ErrRequest)
+			`(role Azure Service Bus Data Owner), and never of an emulator: give it, as persistor backfill -N 4, ?N=4 or {"N":4}, or set INVOKER_UNITS`, ErrRequest)
 	default:
 		return Plan{}, fmt.Errorf("read backlog: %w; a run that gives N doesn't need it", err)
 	}

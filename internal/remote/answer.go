@@ -85,7 +85,6 @@ func (i *Invoker) explain(ctx context.Context, err error) error {
 	}
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
-	var plain tls.RecordHeaderError
 	switch {
 	case ctx.Err() != nil:
 		return unanswered{context.Cause(ctx)}
@@ -95,7 +94,7 @@ func (i *Invoker) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("nothing listens there: does the invoker run, and is the port right? (%w)", syscall.ECONNREFUSED)
 	case errors.As(err, &certificate):
 		return fmt.Errorf("its certificate is not to be trusted: %s", oneLine(certificate.Err.Error()))
-	case errors.As(err, &plain):
+	case isPlain(err):
 		return errors.New("it doesn't speak TLS: the URL has to begin with http://")
 	case isTimeout(err):
 		return unanswered{fmt.Errorf("no answer within %v", attemptTimeout)}
@@ -111,6 +110,11 @@ func (u unanswered) Unwrap() error { return u.error }
 // Unanswered reports whether the invoker may have carried out the call that the error is of, though it has not said so.
 func Unanswered(err error) bool { return errors.As(err, new(unanswered)) }
 
+// isPlain reports whether TLS was answered by something else. The client has an error of its own for an answer in HTTP.
+func isPlain(err error) bool {
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError))
+}
+
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
@@ -122,7 +126,7 @@ func passes(err error) bool {
 	if errors.As(err, &dns) {
 		return !dns.IsNotFound
 	}
-	return !errors.As(err, new(*tls.CertificateVerificationError)) && !errors.As(err, new(tls.RecordHeaderError))
+	return !errors.As(err, new(*tls.CertificateVerificationError)) && !isPlain(err)
 }
 
 // Passes reports whether an error of a call may not come again when the call is made later: trouble on the way, or in

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -182,6 +183,9 @@ func call[T any](ctx context.Context, i *Invoker, what, method, path string, bod
 		}
 	}
 	if err != nil {
+		if said := (*Error)(nil); errors.As(err, &said) {
+			said.Message = strings.TrimPrefix(said.Message, what+": ") // once is enough
+		}
 		return answer, fmt.Errorf("%s at %s: %w", what, i.base.Host, err)
 	}
 	return answer, nil

@@ -59,6 +59,7 @@ func TestErrors(t *testing.T) {
 		"a web site":    {says(200, "text/html", "<html>Welcome</html>"), "is the URL right?", ErrNoInvoker},
 		"other JSON":    {says(200, "application/json", `[1]`), "have both in one version", ErrNoInvoker},
 		"it is over":    {says(409, "application/json; charset=utf-8", `{"error":"run x has succeeded"}`), "run x has succeeded", nil},
+		"it says what":  {says(409, "application/json", `{"error":"read run x: no"}`), ": no", nil},
 		"several lines": {says(500, "application/json", `{"error":"a\n  b\u001b[31m"}`), "a b[31m", nil},
 		"says nothing":  {says(500, "text/plain", "panic"), "500 Internal Server Error, and doesn't say why", nil},
 		"redirect": {func(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +71,7 @@ func TestErrors(t *testing.T) {
 			i, _ := answering(t, test.answer)
 			_, err := i.Run(t.Context(), "x")
 			if err == nil || !strings.HasPrefix(err.Error(), "read run x at 127.0.0.1:") || !strings.Contains(err.Error(), test.want) ||
-				strings.ContainsAny(err.Error(), "\n\x1b") || strings.Contains(err.Error(), "s3cret") || test.is != nil && !errors.Is(err, test.is) {
+				strings.ContainsAny(err.Error(), "\n\x1b") || strings.Contains(err.Error(), "s3cret") || strings.Count(err.Error(), "read run x") > 1 || test.is != nil && !errors.Is(err, test.is) {
 				t.Error(err)
 			}
 		})
@@ -89,10 +90,13 @@ func TestUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
 	for url, want := range map[string]string{
 		"http://" + free.Addr().String():   "nothing listens there",
 		"http://" + silent.Addr().String(): "no answer within 300ms",
 		"http://no-such-host.invalid":      "no-such-host.invalid",
+		"https" + plain.URL[len("http"):]:  "it doesn't speak TLS: the URL has to begin with http://",
 	} {
 		i, err := New(Options{URL: url, Timeout: 300 * time.Millisecond, Key: "s3cret"})
 		if err != nil {
