@@ -250,7 +250,6 @@ func (h *hooked) Create(ctx context.Context, name string, body []byte, metadata 
 // What was stored but not completed comes again, and is completed without being stored again, whatever
 // batch it comes in. The mark of the blob goes when all of it is completed.
 func TestRedeliveredMessagesAreNotStoredAgain(t *testing.T) {
-	t.Parallel()
 	for _, deadletter := range []bool{false, true} {
 		s := newQueueSite(t, emulator.Queue{LockDuration: 5 * time.Second})
 		if deadletter {

@@ -304,7 +304,6 @@ func freeAddress(t *testing.T) string {
 
 // A unit that takes all of its budget is back in time although its telemetry is still to be sent.
 func TestCollectorHangsAtTheDeadline(t *testing.T) {
-	t.Parallel()
 	release := make(chan struct{})
 	defer close(release)
 	c, s := newCollector(t), newSite(t, 2, 5_000_000)
