@@ -23,7 +23,7 @@ func (r *resending) tell(s streams, task replay.Task, file string, result replay
 	}
 	if err == nil && result.Unreadable > 0 {
 		err = fmt.Errorf("replay: %d records or blobs can't be read, and are not sent", result.Unreadable)
-	} else if err != nil {
+	} else if err != nil && !errors.Is(err, replay.ErrNothing) {
 		err = fmt.Errorf("%w; the same command goes on from there (%s)", err, file)
 	}
 	if err == nil && result.Sent+result.Deselected+result.Unreadable == 0 {
@@ -48,7 +48,7 @@ func (r *resending) tell(s streams, task replay.Task, file string, result replay
 	return err
 }
 
-// nothingSelected is no error, since there may be nothing to send; but more often a folder is misspelt.
+// nothingSelected is no error where there are blobs, since there may be nothing to send of them.
 const nothingSelected = "persistor: nothing that is stored is selected: persistor ls, with the same --folder, --partition, --session, --from and --until, lists what there is"
 
 func writeJSON(w io.Writer, document any) error {
