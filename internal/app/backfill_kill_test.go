@@ -206,12 +206,15 @@ func fragileSite(t *testing.T, partitions int, events int64) *site {
 // takes over: the run comes to its end, everything is stored once, and no checkpoint ever passes a hole.
 func TestInvokerKilledAtEveryStepOfAWave(t *testing.T) {
 	times := []int{1, 3}
-	if isSoak() {
+	switch {
+	case isSoak():
 		times = []int{1, 2, 3, 4, 5, 7, 10}
+	case testing.Short():
+		times = []int{1}
 	}
 	for _, step := range waveSteps {
 		t.Run(step, func(t *testing.T) {
-			t.Parallel()
+			parallelUnlessShort(t)
 			for _, n := range times {
 				if killed := killAtStep(t, fmt.Sprintf("%s:%d", step, n)); !killed && n == 1 {
 					t.Error("the step is not on the way")
@@ -224,7 +227,10 @@ func TestInvokerKilledAtEveryStepOfAWave(t *testing.T) {
 // killAtStep reports whether the invoker came so far as to be killed.
 func killAtStep(t *testing.T, at string) (killed bool) {
 	t.Helper()
-	const events = 30_000
+	events := int64(30_000)
+	if testing.Short() {
+		events = 6_000
+	}
 	s := fragileSite(t, 2, events)
 	worker := start(t, "worker", s.settings)
 	s.settings = s.settings.with("FUNC_TO_INVOKE=" + worker.url + "/api/pull")
@@ -277,8 +283,11 @@ func killAtStep(t *testing.T, at string) (killed bool) {
 func TestBackfillKilledAtRandom(t *testing.T) {
 	t.Parallel()
 	kills, events := 20, int64(300_000)
-	if isSoak() {
+	switch {
+	case isSoak():
 		kills, events = 200, 1_500_000
+	case testing.Short():
+		kills, events = 8, 60_000
 	}
 	s := fragileSite(t, 3, events)
 	seed := uint64(time.Now().UnixNano())
