@@ -374,7 +374,7 @@ func TestStorageDown(t *testing.T) {
 // waitFor waits until a condition holds.
 func waitFor(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for ticker := time.NewTicker(10 * time.Millisecond); ; {
 		if condition() {
