@@ -109,7 +109,7 @@ func TestBackfillOfManyEvents(t *testing.T) {
 	case isSoak():
 		events = 5_000_000
 	case testing.Short():
-		events = 270_000
+		events = 50_000
 	}
 	e, err := emulator.Start(emulator.Options{Hubs: []emulator.Hub{{Name: hubName, Partitions: partitions, Synthetic: &emulator.Synthetic{
 		Events: events, Interval: time.Millisecond, Body: func(dst []byte, _ string, sequence int64) []byte { return fmt.Append(dst, sequence) },
