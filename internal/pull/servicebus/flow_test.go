@@ -36,10 +36,13 @@ func (r *trickle) ReceiveMessages(ctx context.Context, n int, o *azservicebus.Re
 		select {
 		case <-time.After(time.Until(next)):
 		case <-ctx.Done():
-			if len(received) > 0 {
+			switch {
+			case !next.After(time.Now()): // it comes at that very moment, and is taken: chance is not to decide
+			case len(received) > 0:
 				return received, nil
+			default:
+				return nil, ctx.Err()
 			}
-			return nil, ctx.Err()
 		}
 		received = append(received, &azservicebus.ReceivedMessage{})
 		r.credit--
