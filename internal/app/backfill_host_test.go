@@ -146,9 +146,6 @@ func TestBackfillUnderTheHost(t *testing.T) {
 
 // The host's handler is killed at random: the messages come again, and the chain goes on by itself.
 func TestBackfillUnderAHostThatIsKilled(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the lease of a killed invoker has to run out, a minute")
-	}
 	t.Parallel()
 	kills, events := 8, int64(150_000)
 	if isSoak() {
