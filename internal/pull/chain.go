@@ -25,7 +25,8 @@ import (
 // Where batches are joined, a batch is appended to the last blob of the chain, at the very place where that
 // was seen to end. So of two writers one gets that place, too, and the other reads from the metadata how far
 // the blob reaches now. Whether a batch goes there or begins a blob is decided by nothing but that blob and the
-// batch's first message: two writers with the same settings never do one and the other.
+// batch's first message: two writers with the same settings never do one and the other. A loop with an end closes the
+// blob that reaches it, for a loop that begins there may not have waited to see that blob.
 type chain struct {
 	loop      *Loop
 	log       Log
@@ -162,10 +163,11 @@ func (c *chain) next(b *batch) (at int64, end link) {
 			First: b.firstLive(), Last: b.last(), After: c.after,
 			Count: int64(b.len()), Bytes: int64(len(b.live())), Offset: b.offset, Run: c.loop.RunID,
 			Hub: c.hub, Latest: b.latest(),
+			Closed: c.loop.joins(b) && b.last() == c.limit && (c.limit+1)%record.CellSize != 0,
 		},
 	}
 	s := c.open.span
-	grows := c.loop.joins(b) && s.Last == c.after && s.Last+1 == b.firstLive() && b.firstLive()%record.CellSize != 0 &&
+	grows := c.loop.joins(b) && !s.Closed && s.Last == c.after && s.Last+1 == b.firstLive() && b.firstLive()%record.CellSize != 0 &&
 		s.Bytes < c.loop.AppendBytes && c.open.name == c.name(b, s.First) // of the same day, and minute
 	if !grows {
 		return 0, end

@@ -133,6 +133,37 @@ func raceOverCells(t *testing.T, seed uint64, mode Append) {
 	}
 }
 
+// Of two loops over one cell, one looks before the cell before it is stored to its end, and one after that. They begin
+// in one place all the same.
+func TestCellsMeetWhereTheOneBeforeEnds(t *testing.T) {
+	eachMode(func(t *testing.T, mode Append) {
+		f := newFolder(t)
+		cell := func(r work.Range) *chain {
+			c := newChain(f, &partition{}, r.From-1, mode)
+			c.limit = r.To
+			return c
+		}
+		looked := func() *chain {
+			c := cell(work.Range{From: 52, To: 99})
+			m := at(52)
+			if err := c.look(t.Context(), sampleOf(entry{number: m.SequenceNumber, enqueued: m.EnqueuedTime})); err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		early := looked()
+		if err := write(cell(work.Range{From: 0, To: 51}), 0, 51, 20, never); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*chain{early, looked()} {
+			if err := write(c, 52, 99, 23, never); err != nil {
+				t.Fatal(err)
+			}
+		}
+		check(t, f, 0, 99)
+	})(t)
+}
+
 // What is stored of a cell from its beginning on is passed over, into the next days as well; and no further than it
 // goes on without a break, in numbers or in time.
 func TestApproachPassesOverWhatIsStored(t *testing.T) {

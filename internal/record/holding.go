@@ -140,7 +140,7 @@ func parseHolding(metadata map[string]string) (h Holding, err error) {
 			return h, err
 		}
 	}
-	h.Unsettled, err = parseUnsettled(metadata)
+	h.Unsettled, err = lookupMark(metadata, "unsettled")
 	return h, err
 }
 
@@ -191,14 +191,6 @@ func parseSession(metadata map[string]string) (*string, error) {
 		return nil, fmt.Errorf("session is %.80q, expected an id with ~XX for what is no letter, digit or one of %s, or ~", text, namePlain)
 	}
 	return &id, nil
-}
-
-func parseUnsettled(metadata map[string]string) (bool, error) {
-	text, there, err := lookupOptional(metadata, "unsettled")
-	if err == nil && there && text != "true" {
-		err = fmt.Errorf("unsettled is %.40q, expected true or nothing", text)
-	}
-	return there, err
 }
 
 func (h Holding) validate() error {

@@ -100,8 +100,12 @@ func TestParseEventHubNameRefuses(t *testing.T) {
 
 func TestSpan(t *testing.T) {
 	good := Span{First: CellSize, Last: CellSize + 9, After: -1, Count: 10, Bytes: 100, Run: "r-1.A_"}
-	if got, err := ParseSpan(good.Metadata()); err != nil || got != good {
-		t.Errorf("got %+v, %v", got, err)
+	full := good
+	full.Offset, full.Hub, full.Latest, full.Closed = "77", HubText("ns.example", "telemetry"), time.UnixMilli(1773029106070).UTC(), true
+	for _, want := range []Span{good, full} {
+		if got, err := ParseSpan(want.Metadata()); err != nil || got != want {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
 	}
 	canonical := map[string]string{"Other": "x"}
 	for k, v := range good.Metadata() {
@@ -114,6 +118,7 @@ func TestSpan(t *testing.T) {
 		{"first", "-1", "no range"}, {"last", "1", "no range"}, {"last", "524288", "different cells"}, {"count", "9", "count is 9"},
 		{"after", "262144", "after is"}, {"after", "-2", "after is"}, {"bytes", "9", "bytes is"}, {"bytes", "x", "bytes is"}, {"first", "1.0", "first is"},
 		{"run", "", "run is"}, {"run", "a b", "run is"}, {"run", strings.Repeat("r", 65), "run is"}, {"Run", "r", "more than once"},
+		{"closed", "false", "expected true"}, {"closed", "", "expected true"}, {"enqueued_last", "x", "enqueued_last is"},
 	} {
 		m := maps.Clone(good.Metadata())
 		m[test.key] = test.value

@@ -29,6 +29,9 @@ type Span struct {
 	// Latest is the last time at which one of the messages was enqueued, to the millisecond; zero when it isn't
 	// known.
 	Latest time.Time
+	// Closed says that nothing is to be appended, for the loop that stored the last message had its end there, in the
+	// middle of a cell.
+	Closed bool
 }
 
 // HubText writes an Event Hub, by its namespace's host name and its own name, for a blob's metadata: in lower
@@ -52,7 +55,7 @@ const maxOffset = 256
 
 // Metadata is the span as a blob's metadata. Keys are valid C# identifiers, as Blob Storage wants them.
 func (s Span) Metadata() map[string]string {
-	m := make(map[string]string, 9)
+	m := make(map[string]string, 10)
 	for key, field := range s.numbers() {
 		m[key] = strconv.FormatInt(*field, 10)
 	}
@@ -65,6 +68,9 @@ func (s Span) Metadata() map[string]string {
 	}
 	if !s.Latest.IsZero() {
 		m["enqueued_last"] = strconv.FormatInt(s.Latest.UnixMilli(), 10)
+	}
+	if s.Closed {
+		m["closed"] = "true"
 	}
 	return m
 }
@@ -93,6 +99,9 @@ func ParseSpan(metadata map[string]string) (Span, error) {
 		if s.Latest, err = lookupTime(metadata, "enqueued_last"); err != nil {
 			return Span{}, fmt.Errorf("parse blob metadata: %w", err)
 		}
+	}
+	if s.Closed, err = lookupMark(metadata, "closed"); err != nil {
+		return Span{}, fmt.Errorf("parse blob metadata: %w", err)
 	}
 	if err := s.validate(); err != nil {
 		return Span{}, fmt.Errorf("parse blob metadata: %w", err)
@@ -155,6 +164,15 @@ func lookupNumber(metadata map[string]string, key string) (int64, error) {
 func lookupTime(metadata map[string]string, key string) (time.Time, error) {
 	ms, err := lookupNumber(metadata, key)
 	return time.UnixMilli(ms).UTC(), err
+}
+
+// lookupMark is lookup for what is true where it is there.
+func lookupMark(metadata map[string]string, key string) (bool, error) {
+	value, there, err := lookupOptional(metadata, key)
+	if err == nil && there && value != "true" {
+		err = fmt.Errorf("%s is %.40q, expected true or nothing", key, value)
+	}
+	return there, err
 }
 
 // lookup finds the value whose key equals key but for case. There must be exactly one.
