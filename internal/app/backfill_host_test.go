@@ -97,7 +97,7 @@ func (a *waveApp) ends(t *testing.T, id string) (live ledger.Live) {
 	t.Helper()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	for end := time.Now().Add(2 * time.Minute); ; <-ticker.C {
+	for end := time.Now().Add(5 * time.Minute); ; <-ticker.C {
 		now, ok := a.live(t, id)
 		if ok && now.State.Over() {
 			return now
@@ -148,6 +148,9 @@ func TestBackfillUnderTheHost(t *testing.T) {
 func TestBackfillUnderAHostThatIsKilled(t *testing.T) {
 	t.Parallel()
 	kills, events := 8, int64(150_000)
+	if testing.Short() {
+		events = 40_000
+	}
 	if isSoak() {
 		kills, events = 60, 3_000_000
 	}
