@@ -2,8 +2,8 @@ package app
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -116,12 +116,7 @@ func TestProgramKnowsItsHost(t *testing.T) {
 	if got := alone.terminate(t); got != ExitOK {
 		t.Errorf("by itself: exit status %d", got)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	_ = free.Close()
+	port := fmt.Sprint(hosttest.Port(t))
 	p := start(t, "worker", s.settings.with("FUNCTIONS_CUSTOMHANDLER_PORT="+port))
 	if !strings.HasSuffix(p.url, ":"+port) {
 		t.Errorf("listens at %s", p.url)

@@ -3,7 +3,6 @@ package app
 import (
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -222,13 +221,7 @@ func TestTriggersByHand(t *testing.T) {
 	gate := newTurnstile(t, start(t, "worker", s.settings))
 	s.settings = s.settings.with("FUNC_TO_INVOKE=" + gate.url)
 	alone := start(t, "invoker", s.settings.with("INVOKER_TIMEOUT=60"))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	hosted := start(t, "invoker", s.settings.with("FUNCTIONS_CUSTOMHANDLER_PORT="+port))
+	hosted := start(t, "invoker", s.settings.with(fmt.Sprint("FUNCTIONS_CUSTOMHANDLER_PORT=", hosttest.Port(t))))
 
 	for path, body := range map[string]string{"/schedule": timerBody, "/queue": queueBody} {
 		if status, text := call(t, alone.url+path, body, nil); status != http.StatusNotFound {

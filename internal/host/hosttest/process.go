@@ -125,19 +125,23 @@ func (h *handler) once(ctx context.Context) (again bool, err error) {
 	}
 }
 
-// start starts the process on a free port. Another program may take that port first; then the process
-// ends, which counts as an error as it does with the host.
-func (h *handler) start() (*process, error) {
-	port, err := freePort()
+// start starts the process on a free port.
+func (h *handler) start() (_ *process, err error) {
+	port, err := claimPort()
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			port.release()
+		}
+	}()
 	description := h.app.host.CustomHandler.Description
 	path, err := h.executable(description.DefaultExecutablePath)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{url: "http://127.0.0.1:" + strconv.Itoa(port), exited: make(chan struct{}), spared: make(chan struct{})}
+	p := &process{url: "http://127.0.0.1:" + strconv.Itoa(port.number), exited: make(chan struct{}), spared: make(chan struct{})}
 	arguments := make([]string, len(description.Arguments))
 	for n, argument := range description.Arguments {
 		if arguments[n], err = h.app.settings.expand(argument); err != nil {
@@ -151,7 +155,7 @@ func (h *handler) start() (*process, error) {
 	} else {
 		p.cmd.Dir = filepath.Join(h.app.folder, dir)
 	}
-	p.cmd.Env = h.environ(port)
+	p.cmd.Env = h.environ(port.number)
 	p.cmd.WaitDelay = exitWait
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -176,6 +180,7 @@ func (h *handler) start() (*process, error) {
 		lines.Go(func() { h.copyLines(stderr) })
 		lines.Wait()
 		_ = p.cmd.Wait()
+		port.release()
 	}()
 	return p, nil
 }
@@ -343,13 +348,4 @@ func (h *handler) await(ctx context.Context) (*process, error) {
 			return nil, ctx.Err()
 		}
 	}
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
