@@ -44,7 +44,7 @@ abandoned, or is no longer watched; 2 wrong arguments or settings, nothing was b
 		GroupID: groupOperate,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			req, err := b.request(time.Now())
+			req, err := b.request(time.Now(), cmd.Flags().Changed)
 			if err != nil {
 				return err
 			}
@@ -83,8 +83,8 @@ type backfill struct {
 	detach, json bool
 }
 
-// request is what is to be asked of the invoker, which checks it further.
-func (b *backfill) request(now time.Time) (ledger.Request, error) {
+// request is what is to be asked of the invoker, which checks it further; given tells which flags were given.
+func (b *backfill) request(now time.Time, given func(flag string) bool) (ledger.Request, error) {
 	req := b.req
 	var err error
 	if req.From, err = parseEnd(b.from, now, "checkpoint", "earliest"); err != nil {
@@ -93,10 +93,13 @@ func (b *backfill) request(now time.Time) (ledger.Request, error) {
 	if req.Until, err = parseEnd(b.until, now, "now", "follow"); err != nil {
 		return req, usagef("--until: %w", err)
 	}
-	for flag, n := range map[string]int64{"units": int64(req.N), "per-func": int64(req.PerFunc), "max-messages": req.MaxMessages, "max-waves": int64(req.MaxWaves), "batch-count": int64(req.Batch.Count), "batch-bytes": int64(req.Batch.Bytes), "batch-age": int64(req.Batch.AgeSeconds)} {
-		if n < 0 {
+	for flag, n := range map[string]int64{"units": int64(req.N), "per-func": int64(req.PerFunc), "max-messages": req.MaxMessages, "max-waves": int64(req.MaxWaves), "batch-count": int64(req.Batch.Count), "batch-bytes": int64(req.Batch.Bytes)} {
+		if n < 1 && given(flag) {
 			return req, usagef("--%s is %d, expected 1 or more", flag, n)
 		}
+	}
+	if age := req.Batch.AgeSeconds; !(age > 0) && given("batch-age") {
+		return req, usagef("--batch-age is %v, expected more than 0", age)
 	}
 	return req, nil
 }

@@ -45,7 +45,7 @@ Exit status: 0 all is written; 1 it is not, or records can't be read; 2 wrong ar
 			if c.body && c.pretty {
 				return usagef("--body and --pretty exclude each other")
 			}
-			if c.limit < 0 {
+			if c.limit < 1 && cmd.Flags().Changed("limit") {
 				return usagef("--limit is %d, expected 1 or more", c.limit)
 			}
 			if len(args) > 1 && (c.folder != "" || len(c.partitions)+len(c.sessions) > 0) {

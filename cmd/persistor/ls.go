@@ -99,13 +99,13 @@ func (l *listing) run(ctx context.Context, sel selection.Selection, location str
 	if l.total && l.json {
 		_ = json.NewEncoder(out).Encode(all) // what fails shows at Flush
 	} else if !l.json {
-		fmt.Fprintf(out, "%s blobs, %s messages, %s bytes\n", terminal.Group(all.Blobs), terminal.Group(all.Messages), terminal.Group(all.Bytes))
+		fmt.Fprintf(out, "%s, %s, %s\n", terminal.Count(all.Blobs, "blob"), terminal.Count(all.Messages, "message"), terminal.Count(all.Bytes, "byte"))
 	}
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("ls: write: %w", err)
 	}
 	if damaged > 0 {
-		return fmt.Errorf("ls: the metadata of %d blobs can't be read or contradict their names, see above; persistor verify says more", damaged)
+		return fmt.Errorf("ls: the metadata of %s can't be read or contradict the name, see above; persistor verify says more", terminal.Count(int64(damaged), "blob"))
 	}
 	return nil
 }

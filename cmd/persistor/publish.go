@@ -14,6 +14,7 @@ import (
 
 	"persistor/internal/config"
 	"persistor/internal/publish"
+	"persistor/internal/terminal"
 )
 
 func newPublish() *cobra.Command {
@@ -103,8 +104,8 @@ func (p *publication) run(ctx context.Context, file string, s streams) error {
 		input = f
 	}
 	result, err := publish.Lines(ctx, producer, input, options)
-	fmt.Fprintf(s.out, "published %d messages, %d bytes, in %d batches and %.2f s to %s\n",
-		result.Messages, result.Bytes, result.Batches, result.Elapsed.Seconds(), where)
+	fmt.Fprintf(s.out, "published %s, %s, in %s and %.2f s to %s\n", terminal.Count(int64(result.Messages), "message"),
+		terminal.Count(result.Bytes, "byte"), terminal.Count(int64(result.Batches), "batch"), result.Elapsed.Seconds(), where)
 	return err
 }
 

@@ -32,7 +32,7 @@ func (r *resending) tell(s streams, task replay.Task, file string, result replay
 	if r.json {
 		return cmp.Or(err, writeJSON(s.out, map[string]any{"source": task.Source, "target": task.Target, "progress": file, "result": result, "seconds": result.Elapsed.Seconds()}))
 	}
-	fmt.Fprintf(s.out, "sent %s messages, %s bytes, to %s\n", terminal.Group(result.Sent), terminal.Group(result.Bytes), task.Target)
+	fmt.Fprintf(s.out, "sent %s, %s, to %s\n", terminal.Count(result.Sent, "message"), terminal.Count(result.Bytes, "byte"), task.Target)
 	for _, line := range []struct {
 		n    int64
 		text string
@@ -66,9 +66,9 @@ func (r *resending) show(s streams, task replay.Task, p replay.Preview) error {
 	if r.json {
 		return writeJSON(w, map[string]any{"source": task.Source, "target": task.Target, "preview": p})
 	}
-	fmt.Fprintf(w, "%s messages, %s bytes, in %s blobs would be sent to %s\n", terminal.Group(p.Messages), terminal.Group(p.Bytes), terminal.Group(p.Blobs), task.Target)
+	fmt.Fprintf(w, "%s, %s, in %s would be sent to %s\n", terminal.Count(p.Messages, "message"), terminal.Count(p.Bytes, "byte"), terminal.Count(p.Blobs, "blob"), task.Target)
 	for _, stream := range p.Streams {
-		fmt.Fprintf(w, "  %s: %s messages, %s bytes\n", stream.Name, terminal.Group(stream.Messages), terminal.Group(stream.Bytes))
+		fmt.Fprintf(w, "  %s: %s, %s\n", stream.Name, terminal.Count(stream.Messages, "message"), terminal.Count(stream.Bytes, "byte"))
 	}
 	if p.Others > 0 {
 		fmt.Fprintf(w, "  %s more\n", terminal.Group(p.Others))
@@ -113,7 +113,7 @@ func (l *statusLine) report(r replay.Result) {
 	} else {
 		return
 	}
-	text := fmt.Sprintf("sent %s messages, %s bytes", terminal.Group(r.Sent), terminal.Group(r.Bytes))
+	text := fmt.Sprintf("sent %s, %s", terminal.Count(r.Sent, "message"), terminal.Count(r.Bytes, "byte"))
 	if seconds := r.Elapsed.Seconds(); seconds >= 1 {
 		text += fmt.Sprintf(", %s/s", terminal.Group(int64(float64(r.Now)/seconds)))
 	}

@@ -100,7 +100,7 @@ func printRun(w io.Writer, r ledger.Live, local bool) {
 
 // storedText says what was stored.
 func storedText(c ledger.Counts) string {
-	text := fmt.Sprintf("%s messages, %s bytes, %s blobs", terminal.Group(c.Messages), terminal.Group(c.Bytes), terminal.Group(c.Blobs))
+	text := fmt.Sprintf("%s, %s, %s", terminal.Count(c.Messages, "message"), terminal.Count(c.Bytes, "byte"), terminal.Count(c.Blobs, "blob"))
 	if c.AlreadyStored > 0 {
 		text += fmt.Sprintf("; %s were stored already", terminal.Group(c.AlreadyStored))
 	}
@@ -120,19 +120,19 @@ func asked(run ledger.Run) string {
 		add("partitions %s", strings.Join(r.Partitions, ","))
 	}
 	if len(r.Sessions) > 0 {
-		add("%d sessions", len(r.Sessions))
+		add("%s", terminal.Count(int64(len(r.Sessions)), "session"))
 	}
 	if r.N > 0 {
-		add("%d units", r.N)
+		add("%s", terminal.Count(int64(r.N), "unit"))
 	}
 	if r.PerFunc > 0 {
-		add("%d loops a unit", r.PerFunc)
+		add("%s a unit", terminal.Count(int64(r.PerFunc), "loop"))
 	}
 	if r.MaxMessages > 0 {
-		add("%s messages at most", terminal.Group(r.MaxMessages))
+		add("%s at most", terminal.Count(r.MaxMessages, "message"))
 	}
 	if r.MaxWaves > 0 {
-		add("%d waves at most", r.MaxWaves)
+		add("%s at most", terminal.Count(int64(r.MaxWaves), "wave"))
 	}
 	if len(parts) == 0 {
 		return "all that there was"
@@ -206,9 +206,9 @@ func unitText(u ledger.Unit) string {
 	case len(u.Partitions) > 0:
 		return "partitions " + strings.Join(u.Partitions, ",")
 	case u.Sessions > 0:
-		return fmt.Sprintf("%d sessions", u.Sessions)
+		return terminal.Count(int64(u.Sessions), "session")
 	}
-	return fmt.Sprintf("%d receivers", max(u.Tasks, 1))
+	return terminal.Count(int64(max(u.Tasks, 1)), "receiver")
 }
 
 // cellsText names the first cells.
@@ -232,7 +232,7 @@ func printErrors(w io.Writer, errors []ledger.Error) {
 	}
 	fmt.Fprintln(w)
 	if more := len(errors) - shownErrors; more > 0 {
-		fmt.Fprintf(w, "  %d errors before these\n", more)
+		fmt.Fprintf(w, "  %s before these\n", terminal.Count(int64(more), "error"))
 		errors = errors[more:]
 	}
 	for _, e := range errors {

@@ -67,7 +67,7 @@ func checkLag(s api.Standing, most int64) error {
 	case s.Backlog < 0:
 		return fmt.Errorf("status: how many messages wait isn't known, as --max-lag asks: the invoker's identity needs the right to manage the namespace")
 	case s.Backlog > most:
-		return fmt.Errorf("status: %s messages wait, more than --max-lag %s", terminal.Group(s.Backlog), terminal.Group(most))
+		return fmt.Errorf("status: %s waiting, more than --max-lag %s", terminal.Count(s.Backlog, "message"), terminal.Group(most))
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func printStatus(w io.Writer, s api.Standing, now time.Time) {
 	case s.Backlog == 0:
 		fmt.Fprintln(w, "  nothing waits to be stored")
 	default:
-		fmt.Fprintf(w, "  %s messages wait to be stored\n", terminal.Group(s.Backlog))
+		fmt.Fprintf(w, "  %s waiting to be stored\n", terminal.Count(s.Backlog, "message"))
 	}
 	if s.Run != nil {
 		fmt.Fprintf(w, "  under way: %s %s, %s\n", s.Run.Kind, s.Run.ID, stateOf(*s.Run))

@@ -210,7 +210,7 @@ func newCounter(w io.Writer) *counter {
 func (c *counter) update(blobs int64) {
 	if now := time.Now(); c.w != nil && now.Sub(c.shown) > 200*time.Millisecond {
 		c.shown, c.any = now, true
-		fmt.Fprintf(c.w, "\r  %s blobs listed", terminal.Group(blobs))
+		fmt.Fprintf(c.w, "\r  %s listed", terminal.Count(blobs, "blob"))
 	}
 }
 

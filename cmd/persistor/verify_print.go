@@ -58,9 +58,9 @@ func printFolder(w io.Writer, r audit.Report) {
 		fmt.Fprintf(w, "  %13s %13s %13s %10s %10s  %s\n", number(e.From), number(e.To), terminal.Group(e.Messages), terminal.Group(e.Blobs), sessions, e.Entity)
 	}
 	if e := r.Events; e != nil {
-		fmt.Fprintf(w, "  Event Grid: %s, %s, %s\n", count(e.Messages, "message"), count(e.Blobs, "blob"), count(e.Bytes, "byte"))
+		fmt.Fprintf(w, "  Event Grid: %s, %s, %s\n", terminal.Count(e.Messages, "message"), terminal.Count(e.Blobs, "blob"), terminal.Count(e.Bytes, "byte"))
 		if e.Unidentified > 0 {
-			fmt.Fprintf(w, "  %s with what doesn't say which message it is\n", count(e.Unidentified, "blob"))
+			fmt.Fprintf(w, "  %s with what doesn't say which message it is\n", terminal.Count(e.Unidentified, "blob"))
 		}
 	}
 	printHoles(w, r)
@@ -78,14 +78,6 @@ func number(n int64) string {
 	return terminal.Group(n)
 }
 
-// count is so many of something.
-func count(n int64, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return terminal.Group(n) + " " + noun
-}
-
 // printHoles tells every range that is missing, twice or elsewhere, on a line each.
 func printHoles(w io.Writer, r audit.Report) {
 	for _, p := range r.Partitions {
@@ -94,7 +86,7 @@ func printHoles(w io.Writer, r audit.Report) {
 		printRanges(w, "lost to retention in "+of, p.LostToRetention)
 		printRanges(w, "below _failed/ of "+of, p.Apart)
 		if s := p.Source; s != nil && s.Beyond > 0 {
-			fmt.Fprintf(w, "  beyond the hub's end in %s: %s\n", of, count(s.Beyond, "message"))
+			fmt.Fprintf(w, "  beyond the hub's end in %s: %s\n", of, terminal.Count(s.Beyond, "message"))
 		}
 	}
 	for _, e := range r.Entities {
@@ -105,7 +97,7 @@ func printHoles(w io.Writer, r audit.Report) {
 
 func printRanges(w io.Writer, what string, ranges []work.Range) {
 	for _, r := range ranges[:min(len(ranges), mostRanges)] {
-		fmt.Fprintf(w, "  %s: %s to %s (%s)\n", what, terminal.Group(r.From), terminal.Group(r.To), count(r.To-r.From+1, "message"))
+		fmt.Fprintf(w, "  %s: %s to %s (%s)\n", what, terminal.Group(r.From), terminal.Group(r.To), terminal.Count(r.To-r.From+1, "message"))
 	}
 	if more := len(ranges) - mostRanges; more > 0 {
 		fmt.Fprintf(w, "  %s: and %s more\n", what, terminal.Group(int64(more)))
@@ -120,7 +112,7 @@ func printVerdict(w io.Writer, s audit.Summary) {
 	case !s.Complete:
 		verdict = "NOT proven"
 	}
-	fmt.Fprintf(w, "%s: %s in %s and %s\n", verdict, count(s.Messages, "message"), count(s.Blobs, "blob"), count(int64(len(s.Folders)), "folder"))
+	fmt.Fprintf(w, "%s: %s in %s and %s\n", verdict, terminal.Count(s.Messages, "message"), terminal.Count(s.Blobs, "blob"), terminal.Count(int64(len(s.Folders)), "folder"))
 	fmt.Fprintf(w, "gaps %s, missing %s, duplicates %s, lost to retention %s\n",
 		terminal.Group(s.Gaps), terminal.Group(s.Missing), terminal.Group(s.Duplicates), terminal.Group(s.LostToRetention))
 	fmt.Fprintf(w, "out of order %s, altered %s\n", terminal.Group(s.OutOfOrder), terminal.Group(s.Altered))

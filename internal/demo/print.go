@@ -104,8 +104,8 @@ func printAudit(w io.Writer, a audit.Report) {
 	if !a.Complete {
 		verdict = "NOT complete"
 	}
-	fmt.Fprintf(w, "  %s: %s messages in %s blobs%s, read and compared in %.2f s\n",
-		verdict, terminal.Group(a.Messages), terminal.Group(a.Blobs), extent(a), a.ElapsedSeconds)
+	fmt.Fprintf(w, "  %s: %s in %s%s, read and compared in %.2f s\n",
+		verdict, terminal.Count(a.Messages, "message"), terminal.Count(a.Blobs, "blob"), extent(a), a.ElapsedSeconds)
 	fmt.Fprintf(w, "  gaps %s, duplicates %s, missing %s, altered %s, ", terminal.Group(a.Gaps), terminal.Group(a.Duplicates), terminal.Group(a.Missing), terminal.Group(a.Altered))
 	if len(a.Entities) == 0 {
 		fmt.Fprintf(w, "lost to retention %s\n", terminal.Group(a.LostToRetention))
@@ -120,11 +120,11 @@ func printAudit(w io.Writer, a audit.Report) {
 // extent says what is stored is all of.
 func extent(a audit.Report) string {
 	if len(a.Entities) != 1 {
-		return fmt.Sprintf(" of %s partitions", terminal.Group(int64(len(a.Partitions))))
+		return fmt.Sprintf(" of %s", terminal.Count(int64(len(a.Partitions)), "partition"))
 	}
 	of, e := "", a.Entities[0]
 	if e.Sessions > 0 {
-		of = fmt.Sprintf(" of %s sessions", terminal.Group(e.Sessions))
+		of = fmt.Sprintf(" of %s", terminal.Count(e.Sessions, "session"))
 	}
 	return of + fmt.Sprintf(", numbered %s to %s", terminal.Group(e.From), terminal.Group(e.To))
 }
@@ -181,11 +181,8 @@ func (f folder) print(w io.Writer, last bool) {
 		if i == len(f.shown)-1 {
 			branch = "└─"
 		}
-		noun := "messages"
-		if b.Metadata["count"] == "1" {
-			noun = "message"
-		}
-		fmt.Fprintf(w, "  %s %s %s  %11s bytes, %s %s\n", trunk, branch, path.Base(b.Name), terminal.Group(b.Size), terminal.GroupText(b.Metadata["count"]), noun)
+		messages, _ := strconv.ParseInt(b.Metadata["count"], 10, 64)
+		fmt.Fprintf(w, "  %s %s %s  %11s bytes, %s\n", trunk, branch, path.Base(b.Name), terminal.Group(b.Size), terminal.Count(messages, "message"))
 	}
 }
 

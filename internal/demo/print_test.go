@@ -130,7 +130,7 @@ func TestUnitsOfServiceBusAddUp(t *testing.T) {
 
 func TestAuditInAFewLines(t *testing.T) {
 	for want, a := range map[string]audit.Report{
-		"  complete: 5 messages in 2 blobs of 1 partitions, read and compared in 0.50 s\n" +
+		"  complete: 5 messages in 2 blobs of 1 partition, read and compared in 0.50 s\n" +
 			"  gaps 0, duplicates 0, missing 0, altered 0, lost to retention 0\n": {
 			Complete: true, Messages: 5, Blobs: 2, Partitions: []audit.Partition{{}}, ElapsedSeconds: 0.5,
 		},

@@ -48,12 +48,9 @@ func columns(r rune) int {
 }
 
 // Group writes a number with separators between thousands.
-func Group(n int64) string { return GroupText(strconv.FormatInt(n, 10)) }
-
-// GroupText is Group for a number in digits.
-func GroupText(digits string) string {
-	sign := ""
-	if strings.HasPrefix(digits, "-") {
+func Group(n int64) string {
+	digits, sign := strconv.FormatInt(n, 10), ""
+	if n < 0 {
 		sign, digits = "-", digits[1:]
 	}
 	var b strings.Builder
@@ -64,4 +61,16 @@ func GroupText(digits string) string {
 		b.WriteRune(d)
 	}
 	return sign + b.String()
+}
+
+// Count is so many of something, by its name in the singular: "1 batch", "2 batches", "1,000 blobs".
+func Count(n int64, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "ch"):
+		noun += "es"
+	default:
+		noun += "s"
+	}
+	return Group(n) + " " + noun
 }

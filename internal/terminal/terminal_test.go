@@ -14,6 +14,17 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+func TestCount(t *testing.T) {
+	for _, c := range []struct {
+		n          int64
+		noun, want string
+	}{{0, "blob", "0 blobs"}, {1, "blob", "1 blob"}, {1, "batch", "1 batch"}, {2, "batch", "2 batches"}, {1000, "message", "1,000 messages"}} {
+		if got := terminal.Count(c.n, c.noun); got != c.want {
+			t.Errorf("Count(%d, %q) is %q, want %q", c.n, c.noun, got, c.want)
+		}
+	}
+}
+
 func TestCutCountsColumns(t *testing.T) {
 	for _, test := range []struct {
 		line  string
