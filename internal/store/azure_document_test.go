@@ -61,35 +61,19 @@ func TestAzureDocumentIsOneRequest(t *testing.T) {
 func TestAzureDocumentAnswerLost(t *testing.T) {
 	t.Parallel()
 	s, f := newFaults(t)
-	var stored atomic.Int32
-	lose := func(n int32) {
-		var puts atomic.Int32
-		f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
-			recorded := forward()
-			if r.Method == http.MethodPut || r.Method == http.MethodDelete {
-				if recorded.Code < 300 {
-					stored.Add(1)
-				}
-				if puts.Add(1) <= n {
-					return
-				}
-			}
-			answer(recorded)
-		})
-	}
-	lose(2)
+	writes := f.loseAnswers(2)
 	first, err := s.Write(t.Context(), "document", []byte("first"), "")
-	if err != nil || documentIs(t, f, "document", "first") != first {
-		t.Errorf("Write of a new document = %q, %v", first, err)
+	if err != nil || documentIs(t, f, "document", "first") != first || writes.done.Load() != 1 {
+		t.Errorf("Write of a new document = %q, %v, stored %d times", first, err, writes.done.Load())
 	}
-	lose(2)
+	writes = f.loseAnswers(2)
 	second, err := s.Write(t.Context(), "document", []byte("second"), first)
-	if err != nil || documentIs(t, f, "document", "second") != second || stored.Load() != 2 {
-		t.Errorf("Write = %q, %v, stored %d times", second, err, stored.Load())
+	if err != nil || documentIs(t, f, "document", "second") != second || writes.done.Load() != 1 {
+		t.Errorf("Write = %q, %v, stored %d times", second, err, writes.done.Load())
 	}
-	lose(1)
-	if err := s.Remove(t.Context(), "document", second); err != nil || stored.Load() != 3 {
-		t.Errorf("Remove = %v, carried out %d times", err, stored.Load()-2)
+	removals := f.loseAnswers(1)
+	if err := s.Remove(t.Context(), "document", second); err != nil || removals.done.Load() != 1 {
+		t.Errorf("Remove = %v, carried out %d times", err, removals.done.Load())
 	}
 }
 
@@ -157,17 +141,7 @@ func TestAzureDocumentAllAnswersLost(t *testing.T) {
 			if c.meanwhile != "" {
 				mustWrite(t, f.direct, c.meanwhile, version)
 			}
-			f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
-				switch {
-				case r.Method != http.MethodPut:
-					answer(forward())
-				case c.stores:
-					forward()
-					<-r.Context().Done()
-				default:
-					hang(r)
-				}
-			})
+			f.answerNoPut(c.stores)
 			ctx := within(t, 4*time.Second)
 			if now, err := s.Write(ctx, "document", []byte("ours"), version); !errors.Is(err, c.want) {
 				t.Errorf("Write = %q, %v; want %v", now, err, c.want)

@@ -92,6 +92,42 @@ func newFaults(t *testing.T) (*Azure, *faults) {
 	return s, f
 }
 
+// changes counts requests that write or remove: those that came, and those that were a success.
+type changes struct{ sent, done atomic.Int32 }
+
+// loseAnswers has what comes carried out, and loses the answers to the first n changes.
+func (f *faults) loseAnswers(n int32) *changes {
+	c := new(changes)
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+		recorded := forward()
+		if r.Method == http.MethodPut || r.Method == http.MethodDelete {
+			if recorded.Code < 300 {
+				c.done.Add(1)
+			}
+			if c.sent.Add(1) <= n {
+				return
+			}
+		}
+		answer(recorded)
+	})
+	return c
+}
+
+// answerNoPut leaves every client that writes waiting, whether what it sent is carried out or not.
+func (f *faults) answerNoPut(carryOut bool) {
+	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
+		switch {
+		case r.Method != http.MethodPut:
+			answer(forward())
+		case carryOut:
+			forward()
+			<-r.Context().Done()
+		default:
+			hang(r)
+		}
+	})
+}
+
 func setting(connection, key string) string {
 	for part := range strings.SplitSeq(connection, ";") {
 		if value, ok := strings.CutPrefix(part, key+"="); ok {
@@ -130,25 +166,13 @@ func within(t *testing.T, d time.Duration) context.Context {
 func TestAzureAnswerLost(t *testing.T) {
 	t.Parallel()
 	s, f := newFaults(t)
-	var puts, stored atomic.Int32
-	f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
-		recorded := forward()
-		if r.Method == http.MethodPut {
-			if recorded.Code == http.StatusCreated {
-				stored.Add(1)
-			}
-			if puts.Add(1) <= 2 {
-				return
-			}
-		}
-		answer(recorded)
-	})
+	puts := f.loseAnswers(2)
 	existing, err := s.Create(t.Context(), "blob", []byte("content"), map[string]string{"last": "7"})
 	if err != nil || existing != nil {
 		t.Errorf("Create whose first answers were lost = %v, %v; want success", existing, err)
 	}
-	if puts.Load() != 3 || stored.Load() != 1 {
-		t.Errorf("%d Puts, %d stored; want 3 and 1", puts.Load(), stored.Load())
+	if puts.sent.Load() != 3 || puts.done.Load() != 1 {
+		t.Errorf("%d Puts, %d stored; want 3 and 1", puts.sent.Load(), puts.done.Load())
 	}
 	if existing, err = s.Create(t.Context(), "blob", nil, nil); !errors.Is(err, ErrExists) || !cmp.Equal(existing, map[string]string{"last": "7"}) {
 		t.Errorf("Create by another = %v, %v", existing, err)
@@ -175,17 +199,7 @@ func TestAzureAllAnswersLost(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			f.set(func(r *http.Request, forward forwardFunc, answer answerFunc) {
-				switch {
-				case r.Method != http.MethodPut:
-					answer(forward())
-				case c.stores:
-					forward()
-					<-r.Context().Done()
-				default:
-					hang(r)
-				}
-			})
+			f.answerNoPut(c.stores)
 			ctx := within(t, 4*time.Second)
 			existing, err := s.Create(ctx, "blob", []byte("content"), nil)
 			if !errors.Is(err, c.want) || c.other != (existing["by"] == "another") {
