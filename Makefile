@@ -6,6 +6,10 @@ RACE ?= ./emulator/... ./internal/...
 NPM := internal/azurite/npm
 AZURITE := .azurite
 
+# Compiled as `persistor generate` compiles handlers, so that its tests find all packages compiled.
+lint test soak: export CGO_ENABLED = 0
+lint test soak: export GOFLAGS += -trimpath
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
