@@ -58,3 +58,35 @@ func TestOpenLocalTakesUpNoRuns(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a local run does is told of as it is where the programs run by themselves.
+func TestOpenLocalIsToldOf(t *testing.T) {
+	t.Parallel()
+	c, s := newCollector(t), newSite(t, 2, 800)
+	s.settings = s.settings.with(c.told()...)
+	lookup := func(name string) (string, bool) { value, ok := s.settings[name]; return value, ok }
+	var log lines
+	url, key, closing, err := OpenLocal(t.Context(), lookup, &log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var run ledger.Run
+	if status, text := call(t, url+"/api/backfill?code="+key, "{}", &run); status != http.StatusAccepted {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	waitFor(t, "the run's end", func() bool {
+		var live ledger.Live
+		call(t, url+"/api/runs/"+run.ID+"?code="+key, "", &live)
+		return live.State.Over()
+	})
+	if err := closing(t.Context()); err != nil {
+		t.Error(err)
+	}
+	waves := c.named("wave")
+	if len(waves) == 0 || attribute(waves[0].Attributes, "persistor.run") != run.ID || len(c.named("store")) == 0 {
+		t.Errorf("%d waves, %d stores: %v", len(waves), len(c.named("store")), waves)
+	}
+	if n := c.sum("persistor-worker", "persistor.messages", "", ""); n != 1600 {
+		t.Errorf("%d messages are counted, want 1600", n)
+	}
+}
