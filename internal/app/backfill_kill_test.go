@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"persistor/internal/azurite/azuritetest"
 	"persistor/internal/backfill"
 	"persistor/internal/config"
 	"persistor/internal/fanout"
@@ -340,11 +341,13 @@ func TestBackfillKilledAtRandom(t *testing.T) {
 }
 
 // An invoker that stands still for so long that another one takes its wave over finds that out when it goes on, and
-// writes nothing more into the run.
+// writes nothing more into the run. The run is in Azurite: what a process that stands still has locked of a directory
+// stays locked.
 func TestInvokerThatIsTakenForDead(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 2, 20_000)
-	s.settings = s.settings.with(slow...)
+	container := azuritetest.Container(t)
+	s.settings = s.settings.with(slow...).with("PERSISTOR_STORAGE_CONNECTION_STRING="+azuritetest.Run(t), "PERSISTOR_CONTAINER_NAME="+container, "EVENT_HUB_CHECKPOINT_CONTAINER="+container+"-c")
 	worker := newRelay(t)
 	worker.to(start(t, "worker", s.settings))
 	s.settings = s.settings.with("FUNC_TO_INVOKE=" + worker.url + "/api/pull")
