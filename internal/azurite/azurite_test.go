@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	fmt.Println(s.ConnectionString())
-	select {}
+	<-time.After(time.Hour) // or the runtime takes it for a deadlock
 }
 
 func start(t *testing.T, dir string) *azurite.Server {

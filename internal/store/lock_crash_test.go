@@ -27,7 +27,7 @@ func holdLock(location string) {
 	}
 	must(s.(Locker).Lock(context.Background(), lockName, Holder{Run: "the dead", Since: time.Now()}))
 	fmt.Println("locked")
-	select {}
+	<-time.After(time.Hour) // or the runtime takes it for a deadlock
 }
 
 // killHolder has a process hold the lock and kills it, after during, where the lock is refused.
