@@ -147,7 +147,7 @@ func TestBackfillUnderTheHost(t *testing.T) {
 // The host's handler is killed at random: the messages come again, and the chain goes on by itself.
 func TestBackfillUnderAHostThatIsKilled(t *testing.T) {
 	t.Parallel()
-	kills, events := 8, int64(150_000)
+	kills, events := 8, int64(80_000)
 	if testing.Short() {
 		events = 40_000
 	}
