@@ -152,7 +152,7 @@ func TestBackfillUnderAHostThatIsKilled(t *testing.T) {
 		events = 40_000
 	}
 	if isSoak() {
-		kills, events = 60, 3_000_000
+		kills, events = 60, 600_000
 	}
 	a := newWaveApp(t, true, 2, events)
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
