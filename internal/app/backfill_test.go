@@ -101,9 +101,8 @@ func TestOpenLocal(t *testing.T) {
 	const events = 20_000
 	s := newSite(t, 2, events)
 	s.settings = s.settings.with("GET_METADATA=TRUE")
-	lookup := func(name string) (string, bool) { value, ok := s.settings[name]; return value, ok }
 	var log lines
-	url, key, closing, err := OpenLocal(t.Context(), lookup, &log)
+	url, key, closing, err := OpenLocal(t.Context(), s.settings.lookup, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +130,7 @@ func TestOpenLocal(t *testing.T) {
 		t.Error("it still listens")
 	}
 	delete(s.settings, "EVENT_HUB_NAME")
-	if _, _, _, err := OpenLocal(t.Context(), lookup, &log); !errors.As(err, new(*config.Error)) {
+	if _, _, _, err := OpenLocal(t.Context(), s.settings.lookup, &log); !errors.As(err, new(*config.Error)) {
 		t.Errorf("without the hub's name: %v", err)
 	}
 }
@@ -139,7 +138,7 @@ func TestOpenLocal(t *testing.T) {
 // source is the folder of a site's runs, below _runs.
 func (s *site) source(t testing.TB) string {
 	t.Helper()
-	c, err := config.ReadWorker(func(name string) (string, bool) { value, ok := s.settings[name]; return value, ok })
+	c, err := config.ReadWorker(s.settings.lookup)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,8 @@ import (
 func TestOpenLocalTakesUpNoRuns(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 1, 100)
-	lookup := func(name string) (string, bool) { value, ok := s.settings[name]; return value, ok }
 	var log lines
-	url, key, closing, err := OpenLocal(t.Context(), lookup, &log)
+	url, key, closing, err := OpenLocal(t.Context(), s.settings.lookup, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +39,7 @@ func TestOpenLocalTakesUpNoRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	url, key, closing, err = OpenLocal(t.Context(), lookup, &log)
+	url, key, closing, err = OpenLocal(t.Context(), s.settings.lookup, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,9 +63,8 @@ func TestOpenLocalIsToldOf(t *testing.T) {
 	t.Parallel()
 	c, s := newCollector(t), newSite(t, 2, 800)
 	s.settings = s.settings.with(c.told()...)
-	lookup := func(name string) (string, bool) { value, ok := s.settings[name]; return value, ok }
 	var log lines
-	url, key, closing, err := OpenLocal(t.Context(), lookup, &log)
+	url, key, closing, err := OpenLocal(t.Context(), s.settings.lookup, &log)
 	if err != nil {
 		t.Fatal(err)
 	}

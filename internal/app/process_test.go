@@ -175,6 +175,12 @@ func (p *process) logged(word string) string {
 // settings are the environment of a worker or invoker.
 type settings map[string]string
 
+// lookup is a [config.Lookup].
+func (s settings) lookup(name string) (string, bool) {
+	value, ok := s[name]
+	return value, ok
+}
+
 // with is a copy with more.
 func (s settings) with(more ...string) settings {
 	all := settings{}

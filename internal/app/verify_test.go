@@ -167,11 +167,6 @@ func (s *site) verifyAgainstHub(t *testing.T) audit.Summary {
 	return summary
 }
 
-func (s settings) lookup(name string) (string, bool) {
-	value, ok := s[name]
-	return value, ok
-}
-
 // Verifying creates nothing: neither the checkpoints' container nor anything in a directory that is none.
 func TestVerifyCreatesNothing(t *testing.T) {
 	t.Parallel()

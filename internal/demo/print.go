@@ -120,11 +120,11 @@ func printAudit(w io.Writer, a audit.Report) {
 // extent says what is stored is all of.
 func extent(a audit.Report) string {
 	if len(a.Entities) != 1 {
-		return fmt.Sprintf(" of %s", terminal.Count(int64(len(a.Partitions)), "partition"))
+		return " of " + terminal.Count(int64(len(a.Partitions)), "partition")
 	}
 	of, e := "", a.Entities[0]
 	if e.Sessions > 0 {
-		of = fmt.Sprintf(" of %s", terminal.Count(e.Sessions, "session"))
+		of = " of " + terminal.Count(e.Sessions, "session")
 	}
 	return of + fmt.Sprintf(", numbered %s to %s", terminal.Group(e.From), terminal.Group(e.To))
 }
