@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -98,8 +99,8 @@ func (b *backfill) request(now time.Time, given func(flag string) bool) (ledger.
 			return req, usagef("--%s is %d, expected 1 or more", flag, n)
 		}
 	}
-	if age := req.Batch.AgeSeconds; !(age > 0) && given("batch-age") {
-		return req, usagef("--batch-age is %v, expected more than 0", age)
+	if age := req.Batch.AgeSeconds; (!(age > 0) || math.IsInf(age, 1)) && given("batch-age") {
+		return req, usagef("--batch-age is %v, expected a number of seconds above 0", age)
 	}
 	return req, nil
 }
